@@ -1,0 +1,126 @@
+//! Programs: run one to its end, with the argv logged and its stderr kept for the error.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the seam the lint points to"
+)]
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Where programs are looked for when `PATH` is unset, as execvp(3) does on Linux.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How many bytes of a program's stderr an error repeats: the end of it, where the reason stands.
+const KEPT_STDERR: usize = 2048;
+
+/// A program about to run.
+#[derive(Debug)]
+pub struct Program(Command);
+
+/// What a finished program left.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status 0.
+    pub success: bool,
+    /// All it wrote to stdout, as text.
+    pub stdout: String,
+    /// All it wrote to stderr, as text.
+    pub stderr: String,
+}
+
+impl Program {
+    /// A program by name (looked up in `PATH`) or path.
+    pub fn new(name: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new(name);
+        command.stdin(Stdio::null()).env("LC_ALL", "C.UTF-8");
+        Self(command)
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.0.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.0.args(args);
+        self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.0.env(name, value);
+        self
+    }
+
+    /// Runs it to its end, whatever its exit status.
+    pub fn output(mut self) -> Result<Output> {
+        tracing::debug!(argv = ?self.0, "running");
+        let output = self
+            .0
+            .output()
+            .with_context(|| format!("running `{}`", self.0.get_program().display()))?;
+        Ok(Output {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
+
+    /// Runs it to its end and returns its stdout; any other status than 0 is an error with the end of its stderr.
+    pub fn run(self) -> Result<String> {
+        let name = self.0.get_program().display().to_string();
+        let output = self.output()?;
+        if output.success {
+            return Ok(output.stdout);
+        }
+        let said = output.stderr.trim();
+        let from = said.ceil_char_boundary(said.len().saturating_sub(KEPT_STDERR));
+        bail!("`{name}` said: {}", &said[from..]);
+    }
+}
+
+/// The path of an executable file called `name` in `PATH`.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|file| is_executable(file))
+}
+
+/// Whether `path` is a file that this process may execute.
+pub fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_repeats_what_the_program_said() {
+        let error = Program::new("sh")
+            .args(["-c", "echo why >&2; exit 3"])
+            .run()
+            .unwrap_err();
+        assert_eq!(error.to_string(), "`sh` said: why");
+        assert_eq!(
+            Program::new("echo").arg("x").run().unwrap(),
+            "x\n".to_owned()
+        );
+    }
+
+    #[test]
+    fn programs_are_found_in_path() {
+        assert!(find("sh").is_some());
+        assert!(find("no-such-program-here").is_none());
+    }
+}

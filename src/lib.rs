@@ -1,0 +1,7 @@
+//! bedplate installs system containers: infrastructure services shipped as OCI images and run by systemd itself.
+pub mod exec;
+pub mod hint;
+pub mod launch;
+pub mod name;
+pub mod progress;
+pub mod root;

@@ -1,0 +1,388 @@
+//! The host root: `/`, or the directory of `--root`, as a handle through which every host file is reached.
+//!
+//! Paths are resolved by openat2(2) with `RESOLVE_IN_ROOT`: an absolute link inside an image build's root leads
+//! to a file of that root, never to one of the machine that builds it. (cap-std resolves with `RESOLVE_BENEATH`,
+//! which refuses absolute links; a host may well have `/var/lib/bedplate` as one.)
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+/// A host root as a directory handle.
+#[derive(Debug)]
+pub struct Root {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// What lies at a path, the last component not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link.
+    Link,
+    /// A device, FIFO or socket.
+    Other,
+}
+
+impl Root {
+    /// Opens the directory `path` as a root.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opening = || format!("opening the root `{}`", path.display());
+        let path = path.canonicalize().with_context(opening)?;
+        let dir = rustix::fs::openat(CWD, &path, DIR_FLAGS, Mode::empty()).with_context(opening)?;
+        Ok(Self { dir, path })
+    }
+
+    /// Whether this is the running host's own root.
+    pub fn is_host(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// `path` of this root as this process sees it, for programs and libraries that want a path.
+    pub fn outside(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.path.join(relative(path.as_ref()))
+    }
+
+    /// What lies at `path`; nothing is `None`.
+    pub fn kind(&self, path: impl AsRef<Path>) -> Result<Option<Kind>> {
+        let path = path.as_ref();
+        let found = self
+            .parent(path)
+            .and_then(|(dir, name)| rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW));
+        match found {
+            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile => Kind::File,
+                FileType::Directory => Kind::Dir,
+                FileType::Symlink => Kind::Link,
+                _ => Kind::Other,
+            })),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("looking at `{}`", path.display())),
+        }
+    }
+
+    /// The file's content, links followed inside the root; a file that is not there is `None`.
+    pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        let path = path.as_ref();
+        let reading = || format!("reading `{}`", path.display());
+        let fd = match self.open_at(path, OFlags::RDONLY | OFlags::CLOEXEC) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(e) => return Err(e).with_context(reading),
+        };
+        let mut content = Vec::new();
+        File::from(fd)
+            .read_to_end(&mut content)
+            .with_context(reading)?;
+        Ok(Some(content))
+    }
+
+    /// As [`Root::read`], as text; bytes that are no UTF-8 are an error.
+    pub fn read_text(&self, path: impl AsRef<Path>) -> Result<Option<String>> {
+        let path = path.as_ref();
+        self.read(path)?
+            .map(String::from_utf8)
+            .transpose()
+            .with_context(|| format!("reading `{}`", path.display()))
+    }
+
+    /// The names in the directory, sorted; a directory that is not there is empty.
+    pub fn list(&self, path: impl AsRef<Path>) -> Result<Vec<OsString>> {
+        let path = path.as_ref();
+        let listing = || format!("listing `{}`", path.display());
+        let fd = match self.open_at(path, DIR_FLAGS) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
+            Err(e) => return Err(e).with_context(listing),
+        };
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).with_context(listing)? {
+            let entry = entry.with_context(listing)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                names.push(name.to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Makes the directory and those above it that are missing, with `mode` each, and returns what it made,
+    /// outermost first.
+    pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
+        let (mut at, mut made) = (PathBuf::from("/"), Vec::new());
+        for part in relative(path.as_ref()).components() {
+            at.push(part);
+            let making = || format!("making the directory `{}`", at.display());
+            let (dir, name) = self.parent(&at).with_context(making)?;
+            match rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(mode)) {
+                Ok(()) => {
+                    rustix::fs::fsync(&dir).with_context(making)?;
+                    made.push(at.clone());
+                }
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(e).with_context(making),
+            }
+        }
+        Ok(made)
+    }
+
+    /// Replaces the file by `content` in one step: a reader, and a machine after a power cut, sees the old file
+    /// or the new one, whole. The directory must exist.
+    pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let writing = || format!("writing `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(writing)?;
+        let temp = temporary(&name);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &temp, flags, Mode::from_raw_mode(0o600))
+            .with_context(writing)?;
+        let written = (|| -> io::Result<()> {
+            let mut file = File::from(fd);
+            file.write_all(content)?;
+            // The mode is set apart from open(2), which the umask would change.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            file.sync_all()?;
+            rustix::fs::renameat(&dir, &temp, &dir, &name)?;
+            rustix::fs::fsync(&dir)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            // What matters is the first error; a temporary file that stays is harmless and replaced next time.
+            let _ = rustix::fs::unlinkat(&dir, &temp, AtFlags::empty());
+        }
+        written.with_context(writing)
+    }
+
+    /// Appends a line-sized piece to the file, which is made if missing, and returns once it is on disk.
+    pub fn append(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let path = path.as_ref();
+        let writing = || format!("writing `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(writing)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
+            .with_context(writing)?;
+        let mut file = File::from(fd);
+        file.write_all(content).with_context(writing)?;
+        file.sync_all().with_context(writing)?;
+        rustix::fs::fsync(&dir).with_context(writing)
+    }
+
+    /// Makes `path` a symbolic link to `target` in one step, whatever link or file was there.
+    pub fn point(&self, path: impl AsRef<Path>, target: &Path) -> Result<()> {
+        let path = path.as_ref();
+        let linking = || format!("pointing `{}` at `{}`", path.display(), target.display());
+        let (dir, name) = self.parent(path).with_context(linking)?;
+        let temp = temporary(&name);
+        match rustix::fs::unlinkat(&dir, &temp, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(e).with_context(linking),
+        }
+        rustix::fs::symlinkat(target, &dir, &temp).with_context(linking)?;
+        rustix::fs::renameat(&dir, &temp, &dir, &name).with_context(linking)?;
+        rustix::fs::fsync(&dir).with_context(linking)
+    }
+
+    /// Where the symbolic link points; anything that is no link is `None`.
+    pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
+        let path = path.as_ref();
+        let found = self
+            .parent(path)
+            .and_then(|(dir, name)| rustix::fs::readlinkat(&dir, &name, Vec::new()));
+        match found {
+            Ok(target) => Ok(Some(OsStr::from_bytes(target.to_bytes()).into())),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("reading the link `{}`", path.display())),
+        }
+    }
+
+    /// Moves a file or directory within the root.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let moving = || format!("moving `{}` to `{}`", from.display(), to.display());
+        let (from_dir, from_name) = self.parent(from).with_context(moving)?;
+        let (to_dir, to_name) = self.parent(to).with_context(moving)?;
+        rustix::fs::renameat(&from_dir, &from_name, &to_dir, &to_name).with_context(moving)?;
+        rustix::fs::fsync(&to_dir).with_context(moving)?;
+        rustix::fs::fsync(&from_dir).with_context(moving)
+    }
+
+    /// Removes the file or link; says whether there was one.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<bool> {
+        self.unlink(path.as_ref(), AtFlags::empty())
+    }
+
+    /// Removes the directory if it is empty; says whether it is gone.
+    pub fn remove_empty_dir(&self, path: impl AsRef<Path>) -> Result<bool> {
+        self.unlink(path.as_ref(), AtFlags::REMOVEDIR)
+    }
+
+    fn unlink(&self, path: &Path, flags: AtFlags) -> Result<bool> {
+        let removing = || format!("removing `{}`", path.display());
+        let (dir, name) = match self.parent(path) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            Err(e) => return Err(e).with_context(removing),
+        };
+        match rustix::fs::unlinkat(&dir, &name, flags) {
+            Ok(()) => {
+                rustix::fs::fsync(&dir).with_context(removing)?;
+                Ok(true)
+            }
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(e) => Err(e).with_context(removing),
+        }
+    }
+
+    /// Removes the directory and all below it; one that is not there is fine.
+    pub fn remove_tree(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let removing = || format!("removing `{}`", path.display());
+        match self.kind(path)? {
+            None => return Ok(()),
+            Some(Kind::Dir) => {}
+            Some(_) => bail!("removing `{}`: it is no directory", path.display()),
+        }
+        let (dir, name) = self.parent(path).with_context(removing)?;
+        remove_tree_at(dir.as_fd(), &name).with_context(removing)?;
+        rustix::fs::fsync(&dir).with_context(removing)
+    }
+
+    /// Writes all of the file system that holds `path` to disk.
+    pub fn sync(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let syncing = || format!("writing the file system of `{}` to disk", path.display());
+        let fd = self.open_at(path, DIR_FLAGS).with_context(syncing)?;
+        rustix::fs::syncfs(&fd).with_context(syncing)
+    }
+
+    /// Opens a file or directory of the root, links followed inside it.
+    fn open_at(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = relative(path);
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        rustix::fs::openat2(&self.dir, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    }
+
+    /// The opened directory that holds `path`, and its last component.
+    fn parent(&self, path: &Path) -> Result<(OwnedFd, OsString), Errno> {
+        match path.components().next_back() {
+            Some(Component::Normal(name)) => {
+                let dir = path.parent().unwrap_or(Path::new("/"));
+                Ok((self.open_at(dir, DIR_FLAGS)?, name.to_owned()))
+            }
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+/// The path without its leading `/`.
+fn relative(path: &Path) -> &Path {
+    path.strip_prefix("/").unwrap_or(path)
+}
+
+/// The name under which the next content of `name` is prepared. Writers hold the lock: one name is enough, and
+/// what a crash leaves is overwritten by the next attempt.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temp = OsString::from(".");
+    temp.push(name);
+    temp.push(".bedplate-tmp");
+    temp
+}
+
+fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
+    let fd = rustix::fs::openat(&dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+    for entry in rustix::fs::Dir::read_from(&fd)? {
+        let entry = entry?;
+        let child = OsStr::from_bytes(entry.file_name().to_bytes());
+        if child == "." || child == ".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory {
+            remove_tree_at(&fd, child)?;
+        } else {
+            rustix::fs::unlinkat(&fd, child, AtFlags::empty())?;
+        }
+    }
+    rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests look from outside")]
+mod tests {
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let (dir, root) = root();
+        assert_eq!(root.create_dir_all("/etc/x", 0o755).unwrap().len(), 2);
+        root.replace("/etc/x/f", b"one", 0o640).unwrap();
+        root.replace("/etc/x/f", b"two", 0o644).unwrap();
+        assert_eq!(root.read("etc/x/f").unwrap().unwrap(), b"two");
+        assert_eq!(root.list("/etc/x").unwrap(), ["f"]);
+        let meta = std::fs::metadata(dir.path().join("etc/x/f")).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&meta) & 0o777, 0o644);
+    }
+
+    #[test]
+    fn absolute_links_stay_in_the_root() {
+        let (dir, root) = root();
+        root.create_dir_all("/srv/data", 0o755).unwrap();
+        std::os::unix::fs::symlink("/srv/data", dir.path().join("link")).unwrap();
+        root.replace("/link/f", b"x", 0o644).unwrap();
+        assert!(dir.path().join("srv/data/f").exists());
+        std::os::unix::fs::symlink("../../../..", dir.path().join("up")).unwrap();
+        assert_eq!(root.list("/up").unwrap(), root.list("/").unwrap());
+    }
+
+    #[test]
+    fn what_is_not_there_is_none() {
+        let (_dir, root) = root();
+        assert_eq!(root.kind("/a/b").unwrap(), None);
+        assert_eq!(root.read("/a/b").unwrap(), None);
+        assert!(root.list("/a").unwrap().is_empty());
+        assert!(!root.remove_file("/a/b").unwrap());
+        root.remove_tree("/a").unwrap();
+    }
+
+    #[test]
+    fn links_are_pointed_and_trees_removed() {
+        let (_dir, root) = root();
+        root.create_dir_all("/c/1", 0o700).unwrap();
+        root.point("/c/current", Path::new("1")).unwrap();
+        root.point("/c/current", Path::new("2")).unwrap();
+        assert_eq!(
+            root.link_target("/c/current").unwrap().unwrap(),
+            Path::new("2")
+        );
+        assert!(!root.remove_empty_dir("/c").unwrap());
+        root.remove_tree("/c").unwrap();
+        assert_eq!(root.kind("/c").unwrap(), None);
+    }
+}
