@@ -1,4 +1,5 @@
 //! bedplate installs system containers: infrastructure services shipped as OCI images and run by systemd itself.
+pub mod contract;
 pub mod exec;
 pub mod hint;
 pub mod launch;

@@ -1,0 +1,3 @@
+//! The contract: what an image ships in `/exports`.
+
+pub mod manifest;
