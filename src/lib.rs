@@ -4,5 +4,6 @@ pub mod exec;
 pub mod hint;
 pub mod launch;
 pub mod name;
+pub mod order;
 pub mod progress;
 pub mod root;
