@@ -224,20 +224,12 @@ impl Page<'_> {
     }
 }
 
-const LEGEND_WIDTH: f64 = 590.0;
+const LEGEND_WIDTH: f64 = 440.0;
 
 fn legend(out: &mut String, y: f64) {
     let entries = [
-        (
-            MARGIN,
-            "edge",
-            "ready before the next starts, which pulls it in",
-        ),
-        (
-            MARGIN + 270.0,
-            "edge order",
-            "starts when ready, if it is there",
-        ),
+        (MARGIN, "edge", "ready first, and pulled in"),
+        (MARGIN + 230.0, "edge order", "ready first, if it is there"),
     ];
     for (x, class, text) in entries {
         let _ = writeln!(
