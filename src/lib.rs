@@ -5,6 +5,7 @@ pub mod hint;
 pub mod host;
 pub mod launch;
 pub mod name;
+pub mod order;
 pub mod progress;
 pub mod root;
 pub mod systemd;
