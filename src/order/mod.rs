@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::{ContainerName, UnitName};
 
-pub use crate::order::draw::json::{Document, DocumentEdge, DocumentNode};
+pub use crate::order::draw::json::{Document, DocumentEdge, DocumentMissing, DocumentNode};
 pub use crate::order::error::{Missing, OrderError};
 pub use crate::order::roles::HostRoles;
 
