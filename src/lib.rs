@@ -2,7 +2,9 @@
 pub mod contract;
 pub mod exec;
 pub mod hint;
+pub mod image;
 pub mod launch;
 pub mod name;
 pub mod progress;
 pub mod root;
+pub mod store;
