@@ -5,4 +5,5 @@ pub mod hint;
 pub mod launch;
 pub mod name;
 pub mod progress;
+pub mod render;
 pub mod root;
