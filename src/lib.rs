@@ -8,6 +8,7 @@ pub mod launch;
 pub mod name;
 pub mod order;
 pub mod progress;
+pub mod render;
 pub mod root;
 pub mod store;
 pub mod systemd;
