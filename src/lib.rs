@@ -5,4 +5,6 @@ pub mod hint;
 pub mod launch;
 pub mod name;
 pub mod progress;
+pub mod render;
 pub mod root;
+pub mod runtime;
