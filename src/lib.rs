@@ -10,5 +10,6 @@ pub mod order;
 pub mod progress;
 pub mod render;
 pub mod root;
+pub mod runtime;
 pub mod store;
 pub mod systemd;
