@@ -2,7 +2,10 @@
 pub mod contract;
 pub mod exec;
 pub mod hint;
+pub mod host;
 pub mod launch;
 pub mod name;
+pub mod order;
 pub mod progress;
 pub mod root;
+pub mod systemd;

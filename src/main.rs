@@ -1,2 +1,2 @@
-//! The program: parse, run, exit.
+//! The program.
 fn main() {}

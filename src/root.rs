@@ -181,6 +181,58 @@ impl Root {
         rustix::fs::fsync(&dir).with_context(writing)
     }
 
+    /// Opens the file for reading and writing, making it (mode 0600) if it is missing.
+    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File> {
+        let path = path.as_ref();
+        let opening = || format!("opening `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(opening)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
+            .with_context(opening)?;
+        Ok(File::from(fd))
+    }
+
+    /// The permission bits of what lies at `path`, setuid, setgid and sticky included.
+    pub fn mode(&self, path: impl AsRef<Path>) -> Result<u32> {
+        let path = path.as_ref();
+        let looking = || format!("looking at `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(looking)?;
+        let stat =
+            rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).with_context(looking)?;
+        Ok(stat.st_mode & 0o7777)
+    }
+
+    /// Gives what lies at `path` to a user and a group; a link itself, not what it points at.
+    pub fn own(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
+        let path = path.as_ref();
+        let owning = || format!("giving `{}` to {uid}:{gid}", path.display());
+        let (dir, name) = self.parent(path).with_context(owning)?;
+        rustix::fs::chownat(
+            &dir,
+            &name,
+            Some(rustix::fs::Uid::from_raw(uid)),
+            Some(rustix::fs::Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .with_context(owning)
+    }
+
+    /// Whether a directory lies at `path`, links followed inside the root; nothing there is `None`.
+    pub fn leads_to_dir(&self, path: impl AsRef<Path>) -> Result<Option<bool>> {
+        let path = path.as_ref();
+        let looking = || format!("looking at `{}`", path.display());
+        match self.open_at(path, OFlags::PATH | OFlags::CLOEXEC) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).with_context(looking)?;
+                Ok(Some(
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                ))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e).with_context(looking),
+        }
+    }
+
     /// Makes `path` a symbolic link to `target` in one step, whatever link or file was there.
     pub fn point(&self, path: impl AsRef<Path>, target: &Path) -> Result<()> {
         let path = path.as_ref();

@@ -36,6 +36,22 @@ pub struct Manifest {
     pub files: Files,
 }
 
+/// What an image without a manifest says.
+impl Default for Manifest {
+    fn default() -> Self {
+        Self {
+            contract: CONTRACT,
+            description: String::new(),
+            needs: Vec::new(),
+            values: BTreeMap::new(),
+            container: Container::default(),
+            service: Service::default(),
+            health: None,
+            files: Files::default(),
+        }
+    }
+}
+
 /// A declared variable: with neither `default` nor `required = true` it is empty text, `false`, `0` or `[]`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,0 +1,49 @@
+# bedplate: build, check, demonstrate, install. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+prefix ?= /usr
+DESTDIR ?=
+TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+setup: ## install what building and testing needs (Debian, root); quick when all is there
+	tests/vm/setup host
+
+build: ## the program and its launcher, for development
+	cargo build --locked
+	cargo rustc --locked --bin bedplate-launch -- -C target-feature=+crt-static
+
+release: ## the same, optimised
+	cargo build --locked --release --bin bedplate
+	cargo rustc --locked --release --bin bedplate-launch -- -C target-feature=+crt-static
+
+install: release ## install the release build below $(DESTDIR)$(prefix)
+	install -D -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
+	install -D -m 0755 $(TARGET)/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
+
+check: ## every test, as continuous integration runs it
+	tests/check all
+
+check-lint: ## formatting, clippy, documentation
+	tests/check lint
+
+check-unit: ## unit and golden tests
+	tests/check unit
+
+check-offline: ## whole verbs on a temporary root
+	tests/check offline
+
+check-booted: ## real systemd in nspawn
+	tests/check booted
+
+demo: ## etcd, flanneld and containerd as system containers in a booted machine
+	tests/vm/demo
+
+clean: ## remove what was built, guests and images included
+	cargo clean
+
+.PHONY: help setup build release install check check-lint check-unit check-offline check-booted demo clean

@@ -1,2 +1,0 @@
-//! The program: parse, run, exit.
-fn main() {}

@@ -1,0 +1,299 @@
+//! The running manager, over D-Bus.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, anyhow, bail};
+use tokio::runtime::Runtime;
+use zbus::Connection;
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+use crate::exec::Program;
+use crate::hint::Hinted;
+use crate::name::UnitName;
+use crate::systemd::proxy::{ManagerProxy, PropertiesProxy};
+use crate::systemd::{OLDEST, Systemd, UnitState};
+
+/// How many of a failed unit's last journal lines an error repeats.
+const JOURNAL_LINES: &str = "10";
+
+/// A connection to the running host's systemd.
+#[derive(Debug)]
+pub struct Bus {
+    // zbus has no blocking interface: one current-thread runtime drives it.
+    runtime: Runtime,
+    connection: Connection,
+    version: u32,
+}
+
+impl Bus {
+    /// Connects to the system bus and asks systemd for its version.
+    pub fn connect() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("preparing to talk to systemd")?;
+        let (connection, text) = runtime
+            .block_on(async {
+                let connection = Connection::system().await?;
+                let manager = ManagerProxy::new(&connection).await?;
+                let version = manager.version().await?;
+                Ok::<_, zbus::Error>((connection, version))
+            })
+            .context("connecting to systemd over D-Bus")
+            .hint(
+                "see whether the bus runs: `systemctl status dbus.socket`; \
+                 for a root that is not the running host's, give `--root DIR`",
+            )?;
+        let version = major(&text)?;
+        if version < OLDEST {
+            bail!("systemd {version} is too old: bedplate needs {OLDEST} or newer");
+        }
+        Ok(Self {
+            runtime,
+            connection,
+            version,
+        })
+    }
+
+    /// Queues a job and waits for its result, such as `done` or `failed`.
+    fn job(&self, unit: &UnitName, kind: JobKind) -> Result<String> {
+        self.runtime.block_on(async {
+            let manager = ManagerProxy::new(&self.connection).await?;
+            manager.subscribe().await?;
+            // Listening begins before the job exists, so that its end cannot be missed.
+            let mut ends = manager.receive_job_removed().await?;
+            let job = match kind {
+                JobKind::Start => manager.start_unit(unit.as_str(), "replace").await?,
+                JobKind::Stop => manager.stop_unit(unit.as_str(), "replace").await?,
+            };
+            loop {
+                let end = next(&mut ends)
+                    .await
+                    .ok_or_else(|| anyhow!("systemd closed the connection"))?;
+                let args = end.args()?;
+                if args.job == job {
+                    return Ok(args.result.clone());
+                }
+            }
+        })
+    }
+
+    fn properties(&self, unit: &UnitName) -> Result<HashMap<String, OwnedVariant>> {
+        self.runtime.block_on(async {
+            let manager = ManagerProxy::new(&self.connection).await?;
+            let object: OwnedObjectPath = manager.load_unit(unit.as_str()).await?;
+            let proxy = PropertiesProxy::builder(&self.connection)
+                .path(object)
+                .build()
+                .await?;
+            Ok(proxy.get_all("").await?)
+        })
+    }
+
+    /// Why a start failed: what systemd recorded of the unit, and the last lines of this invocation.
+    fn reason(&self, unit: &UnitName, job: &str) -> String {
+        let mut reason = match self.state(unit) {
+            Ok(state) => explain(job, &state),
+            Err(_) => format!("its start job ended as `{job}`"),
+        };
+        let lines = Program::new("journalctl")
+            .args(["--unit", unit.as_str(), "--lines", JOURNAL_LINES])
+            .args(["--no-pager", "--quiet", "--output", "cat"])
+            .output();
+        if let Ok(output) = lines {
+            for line in output.stdout.lines() {
+                reason.push_str("\n    ");
+                reason.push_str(line);
+            }
+        }
+        reason
+    }
+}
+
+/// What is asked of a unit.
+#[derive(Clone, Copy)]
+enum JobKind {
+    Start,
+    Stop,
+}
+
+impl Systemd for Bus {
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn is_running(&self) -> bool {
+        true
+    }
+
+    fn reload(&self) -> Result<()> {
+        tracing::debug!("reloading systemd");
+        self.runtime
+            .block_on(async { ManagerProxy::new(&self.connection).await?.reload().await })
+            .context("reloading systemd")
+    }
+
+    fn enable(&self, units: &[UnitName]) -> Result<()> {
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        tracing::debug!(?names, "enabling");
+        self.runtime
+            .block_on(async {
+                let manager = ManagerProxy::new(&self.connection).await?;
+                manager.enable_unit_files(&names, false, false).await
+            })
+            .with_context(|| format!("enabling {}", names.join(", ")))?;
+        Ok(())
+    }
+
+    fn disable(&self, units: &[UnitName]) -> Result<()> {
+        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+        tracing::debug!(?names, "disabling");
+        self.runtime
+            .block_on(async {
+                let manager = ManagerProxy::new(&self.connection).await?;
+                manager.disable_unit_files(&names, false).await
+            })
+            .with_context(|| format!("disabling {}", names.join(", ")))?;
+        Ok(())
+    }
+
+    fn start(&self, unit: &UnitName) -> Result<()> {
+        tracing::debug!(%unit, "starting");
+        let starting = || format!("starting {unit}");
+        let result = self.job(unit, JobKind::Start).with_context(starting)?;
+        if result == "done" {
+            return Ok(());
+        }
+        Err(anyhow!(self.reason(unit, &result)))
+            .with_context(starting)
+            .hint(format!("all it said: `journalctl --unit {unit} --boot`"))
+    }
+
+    fn stop(&self, unit: &UnitName) -> Result<()> {
+        tracing::debug!(%unit, "stopping");
+        if self.state(unit)?.load == "not-found" {
+            return Ok(());
+        }
+        let stopping = || format!("stopping {unit}");
+        let result = self.job(unit, JobKind::Stop).with_context(stopping)?;
+        if result != "done" {
+            return Err(anyhow!("its stop job ended as `{result}`")).with_context(stopping);
+        }
+        // A unit that failed stays loaded as failed; nobody is served by a red line for one that is gone.
+        let forgotten = self.runtime.block_on(async {
+            let manager = ManagerProxy::new(&self.connection).await?;
+            manager.reset_failed_unit(unit.as_str()).await
+        });
+        if let Err(error) = forgotten {
+            tracing::debug!(%unit, %error, "nothing to forget");
+        }
+        Ok(())
+    }
+
+    fn state(&self, unit: &UnitName) -> Result<UnitState> {
+        let map = self
+            .properties(unit)
+            .with_context(|| format!("asking systemd about {unit}"))?;
+        let text = |key: &str| {
+            map.get(key)
+                .and_then(|v| <&str>::try_from(&**v).ok())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let number = |key: &str| {
+            map.get(key)
+                .and_then(|v| u32::try_from(&**v).ok())
+                .unwrap_or_default()
+        };
+        let signed = |key: &str| {
+            map.get(key)
+                .and_then(|v| i32::try_from(&**v).ok())
+                .unwrap_or_default()
+        };
+        Ok(UnitState {
+            load: text("LoadState"),
+            active: text("ActiveState"),
+            sub: text("SubState"),
+            file: text("UnitFileState"),
+            fragment: text("FragmentPath"),
+            status: text("StatusText"),
+            result: text("Result"),
+            exit_status: signed("ExecMainStatus"),
+            exit_code: signed("ExecMainCode"),
+            main_pid: number("MainPID"),
+            restarts: number("NRestarts"),
+        })
+    }
+}
+
+/// The next item of a stream, without a dependency for this one function.
+async fn next<S: zbus::export::futures_core::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    std::future::poll_fn(|cx| std::pin::Pin::new(&mut *stream).poll_next(cx)).await
+}
+
+/// The major number of a version such as `252.39-1~deb12u2` or `v257-rc1`.
+fn major(text: &str) -> Result<u32> {
+    text.trim_start_matches('v')
+        .split(|c: char| !c.is_ascii_digit())
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or_else(|| anyhow!("systemd's version `{text}` does not begin with a number"))
+}
+
+/// One clause about how a start ended.
+fn explain(job: &str, state: &UnitState) -> String {
+    match (job, state.load.as_str()) {
+        (_, "masked") => return "the unit is masked; `systemctl unmask` it first".to_owned(),
+        ("dependency", _) => return "a unit that it requires did not start".to_owned(),
+        ("canceled", _) => return "the start was cancelled by another job".to_owned(),
+        _ => {}
+    }
+    match state.result.as_str() {
+        "exit-code" => format!("it exited with status {}", state.exit_status),
+        "signal" | "core-dump" => format!("it was killed by signal {}", state.exit_status),
+        "timeout" => "it was not ready in time".to_owned(),
+        "protocol" => "it ended without saying that it is ready".to_owned(),
+        "watchdog" => "it missed its watchdog".to_owned(),
+        "oom-kill" => "it ran out of memory".to_owned(),
+        "start-limit-hit" => "it was started too often".to_owned(),
+        "" | "success" => format!("its start job ended as `{job}`"),
+        other => format!("it ended as `{other}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions() {
+        for (text, number) in [("252.39-1~deb12u2", 252), ("v258-rc1", 258), ("257", 257)] {
+            assert_eq!(major(text).unwrap(), number);
+        }
+        assert_eq!(
+            major("unknown").unwrap_err().to_string(),
+            "systemd's version `unknown` does not begin with a number"
+        );
+    }
+
+    #[test]
+    fn reasons() {
+        let state = |result: &str, exit_status| UnitState {
+            result: result.to_owned(),
+            exit_status,
+            ..UnitState::default()
+        };
+        for (job, state, text) in [
+            ("failed", state("exit-code", 3), "it exited with status 3"),
+            ("failed", state("signal", 9), "it was killed by signal 9"),
+            ("timeout", state("timeout", 15), "it was not ready in time"),
+            (
+                "dependency",
+                state("success", 0),
+                "a unit that it requires did not start",
+            ),
+        ] {
+            assert_eq!(explain(job, &state), text);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A host root whose systemd is not running, as in an image build: `--root DIR`.
+
+use anyhow::{Context, Result, bail};
+
+use crate::exec::Program;
+use crate::hint::Hinted;
+use crate::name::UnitName;
+use crate::root::{Kind, Root};
+use crate::systemd::{OLDEST, Systemd, UnitState};
+
+/// Where systemd looks for unit files, strongest first, systemd.unit(5).
+const UNIT_DIRS: [&str; 6] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/etc/systemd/system.attached",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// The unit files below a root, without a manager.
+#[derive(Debug)]
+pub struct Offline<'a> {
+    root: &'a Root,
+    version: u32,
+}
+
+impl<'a> Offline<'a> {
+    /// The root's systemd. Its version is read from the name of its shared library; a root without one (systemd
+    /// is installed later) is taken for the oldest supported, whose units every newer one understands.
+    pub fn new(root: &'a Root) -> Result<Self> {
+        let mut version = None;
+        for dir in ["/usr/lib/systemd", "/lib/systemd"] {
+            for name in root.list(dir)? {
+                let name = name.to_string_lossy();
+                version = version.or_else(|| library_version(&name));
+            }
+        }
+        Ok(Self {
+            root,
+            version: version.unwrap_or(OLDEST),
+        })
+    }
+
+    fn systemctl(&self, verb: &str, units: &[UnitName]) -> Result<()> {
+        let mut option = std::ffi::OsString::from("--root=");
+        option.push(self.root.outside("/"));
+        Program::new("systemctl")
+            .arg(option)
+            .args(["--quiet", verb])
+            .args(units.iter().map(UnitName::as_str))
+            .run()
+            .hint("`--root` needs the `systemctl` of this machine: `apt-get install systemd`")?;
+        Ok(())
+    }
+}
+
+impl Systemd for Offline<'_> {
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn is_running(&self) -> bool {
+        false
+    }
+
+    fn reload(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn enable(&self, units: &[UnitName]) -> Result<()> {
+        self.systemctl("enable", units)
+            .with_context(|| format!("enabling {}", names(units)))
+    }
+
+    fn disable(&self, units: &[UnitName]) -> Result<()> {
+        self.systemctl("disable", units)
+            .with_context(|| format!("disabling {}", names(units)))
+    }
+
+    fn start(&self, unit: &UnitName) -> Result<()> {
+        bail!("starting {unit}: the systemd of a `--root` directory is not running")
+    }
+
+    fn stop(&self, _unit: &UnitName) -> Result<()> {
+        Ok(())
+    }
+
+    fn state(&self, unit: &UnitName) -> Result<UnitState> {
+        for dir in UNIT_DIRS {
+            let path = format!("{dir}/{unit}");
+            let Some(kind) = self.root.kind(&path)? else {
+                continue;
+            };
+            let masked = kind == Kind::Link
+                && self.root.link_target(&path)?.as_deref() == Some("/dev/null".as_ref());
+            return Ok(UnitState {
+                load: if masked { "masked" } else { "loaded" }.to_owned(),
+                fragment: path,
+                active: "inactive".to_owned(),
+                ..UnitState::default()
+            });
+        }
+        Ok(UnitState {
+            load: "not-found".to_owned(),
+            active: "inactive".to_owned(),
+            ..UnitState::default()
+        })
+    }
+}
+
+fn names(units: &[UnitName]) -> String {
+    let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
+    names.join(", ")
+}
+
+/// The version in `libsystemd-shared-257.so` or `libsystemd-core-252.so`.
+fn library_version(name: &str) -> Option<u32> {
+    let rest = name
+        .strip_prefix("libsystemd-shared-")
+        .or_else(|| name.strip_prefix("libsystemd-core-"))?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_librarys() {
+        assert_eq!(library_version("libsystemd-shared-257.so"), Some(257));
+        assert_eq!(
+            library_version("libsystemd-core-252.39-1~deb12u2.so"),
+            Some(252)
+        );
+        assert_eq!(library_version("libsystemd.so.0"), None);
+    }
+}
