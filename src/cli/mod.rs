@@ -147,7 +147,9 @@ mod tests {
 
     #[test]
     fn help_fits_a_console() {
-        for command in Cli::command().get_subcommands_mut() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands_mut() {
             let help = command
                 .clone()
                 .term_width(80)

@@ -110,11 +110,11 @@ mod tests {
     use super::*;
 
     fn manifest(keys: &[&str]) -> Manifest {
-        let mut text = "contract = 1\n".to_owned();
-        for key in keys {
-            text += &format!("[values.{key}]\ntype = \"string\"\nhelp = \"h\"\n");
-        }
-        toml::from_str(&text).unwrap()
+        let declared: Vec<String> = keys
+            .iter()
+            .map(|key| format!("[values.{key}]\ntype = \"string\"\nhelp = \"h\"\n"))
+            .collect();
+        toml::from_str(&format!("contract = 1\n{}", declared.concat())).unwrap()
     }
 
     fn pairs(set: &[(&str, &str)]) -> Vec<(String, String)> {
