@@ -11,7 +11,7 @@ use crate::contract::manifest::{
 };
 use crate::contract::problems::{Problems, did_you_mean};
 use crate::contract::syntax::{self, Checked};
-use crate::contract::values;
+use crate::contract::typed;
 use crate::name::ContainerName;
 use crate::root::Kind;
 
@@ -69,7 +69,7 @@ fn declaration(name: &str, declared: &Declaration) -> Checked {
     if declared.kind == ValueType::Secret {
         return Err("a secret has no default".to_owned());
     }
-    values::from_toml(declared.kind, default)
+    typed::from_toml(declared.kind, default)
         .map(drop)
         .map_err(|problem| format!("default: {problem}"))
 }
@@ -180,7 +180,7 @@ fn health(health: &Health, problems: &mut Problems) {
         ("health.timeout", &health.timeout),
         ("health.settle", &health.settle),
     ] {
-        problems.check(key, syntax::span(text));
+        problems.check(key, finite(text));
     }
     let probe = match &health.probe {
         Probe::Http(url) => template(url, syntax::url),
@@ -189,6 +189,14 @@ fn health(health: &Health, problems: &mut Problems) {
         Probe::Exec(_) => Ok(()),
     };
     problems.check("health.probe", probe);
+}
+
+/// A span of time that ends: an update waits for it.
+fn finite(text: &str) -> Checked {
+    if text.trim() == "infinity" {
+        return Err("an update cannot wait for ever".to_owned());
+    }
+    syntax::span(text)
 }
 
 fn address_of(text: &str) -> Checked {
@@ -237,7 +245,7 @@ mod tests {
         manifest(&parse::manifest(&text).unwrap(), &hostfs.into())
     }
 
-    const WRONG: [(&str, &str); 31] = [
+    const WRONG: [(&str, &str); 32] = [
         (
             "description = \"a\\nb\"",
             "description: must be one line without control characters",
@@ -345,6 +353,10 @@ mod tests {
         (
             "health = { probe = { tcp = '[::1]:80' }, settle = 'x' }",
             "health.settle: expected a span of time such as `30s`, found `x`",
+        ),
+        (
+            "health = { probe = { tcp = 'a:1' }, timeout = 'infinity' }",
+            "health.timeout: an update cannot wait for ever",
         ),
         (
             "files.rename = { '/etc/etcd.cnf' = '/etc/x' }",

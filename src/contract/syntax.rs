@@ -156,10 +156,10 @@ pub fn span(text: &str) -> Checked {
 }
 
 /// The signals of signal(7) that a unit may name, without their prefix.
-const SIGNALS: [&str; 30] = [
+const SIGNALS: [&str; 32] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
     "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN",
-    "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH",
+    "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
 /// A signal with its prefix: `SIGHUP`, `SIGRTMIN+3`.
