@@ -14,6 +14,7 @@ use tokio::runtime::Runtime;
 
 use crate::exec::Program;
 use crate::hint::Hinted;
+use crate::image::hex;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::stream::BlobReader;
 
@@ -204,8 +205,8 @@ fn manifest_digest(
 }
 
 fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
-    let hex: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    Digest::from_str(&format!("sha256:{hex}")).context("parsing a digest")
+    let text = format!("sha256:{}", hex(&sha256(bytes)));
+    Digest::from_str(&text).context("parsing a digest")
 }
 
 /// What skopeo said, without the crate's and the protocol's words around it.

@@ -138,15 +138,16 @@ impl<R: Read> Archive<R> {
         if member.kind == EntryType::Regular && member.path.ends_with(b"/") {
             member.kind = EntryType::Directory;
         }
-        match member.kind {
-            EntryType::Regular | EntryType::Continuous => {}
-            // Links and special files have no content, whatever their size field says (POSIX pax).
+        // Links and special files have no content, whatever their size field says (pax, POSIX).
+        if matches!(
+            member.kind,
             EntryType::Link
-            | EntryType::Symlink
-            | EntryType::Char
-            | EntryType::Block
-            | EntryType::Fifo => member.size = 0,
-            _ => {}
+                | EntryType::Symlink
+                | EntryType::Char
+                | EntryType::Block
+                | EntryType::Fifo
+        ) {
+            member.size = 0;
         }
         self.expect_content(member.size);
         Ok(member)
