@@ -92,10 +92,11 @@ impl ImageRef {
         }
     }
 
-    /// The same repository at one digest, if it is a registry's.
-    pub(crate) fn at_digest(&self, digest: &Digest) -> Option<String> {
-        let repository = Named::split(&self.rest).repository;
-        (self.transport == Transport::Docker).then(|| format!("docker://{repository}@{digest}"))
+    /// The digest by which a registry's image is named, if it is.
+    pub fn digest(&self) -> Option<Digest> {
+        let digest = Named::split(&self.rest).digest?;
+        let named = (self.transport == Transport::Docker).then_some(digest)?;
+        Digest::from_str(named).ok()
     }
 }
 

@@ -95,6 +95,7 @@ fn open_through(reference: &ImageRef, skopeo: Option<Command>) -> Result<RemoteI
 struct Fetched {
     proxy: ImageProxy,
     opened: OpenedImage,
+    /// Of the manifest as the source has it, before any conversion.
     digest: String,
     manifest: Vec<u8>,
     config: Vec<u8>,
@@ -131,7 +132,8 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
         serde_json::from_slice(&fetched.config).context("parsing the image's config")?;
-    let index_digest = Digest::from_str(&fetched.digest).context("parsing the image's digest")?;
+    let manifest_digest =
+        Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
     let layers = fetched.layers.unwrap_or_else(|| manifest.layers().clone());
     let diff_ids = diff_ids(&config)?;
     if layers.len() != diff_ids.len() {
@@ -141,10 +143,9 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
             diff_ids.len()
         );
     }
-    let manifest_digest = manifest_digest(reference, &index_digest, &fetched.manifest, &config)?;
     Ok(RemoteImage {
         reference: reference.clone(),
-        index_digest,
+        index_digest: index_digest(reference, &manifest_digest)?,
         manifest_digest,
         manifest,
         config,
@@ -164,44 +165,31 @@ pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>> {
         .collect()
 }
 
-/// Tells the manifest's digest, of which skopeo says only the index's where there is an index.
+/// Tells the digest of what the reference names; `manifest` is that of the platform's manifest.
 ///
-/// What skopeo hands over is the manifest as the source has it, or converted from Docker's form; in the latter case
-/// its digest is known to no registry and the original has to be looked at.
-fn manifest_digest(
-    reference: &ImageRef,
-    named: &Digest,
-    manifest: &[u8],
-    config: &ImageConfiguration,
-) -> Result<Digest> {
-    let handed = sha256_digest(manifest)?;
-    if handed == *named {
-        return Ok(handed);
+/// skopeo's proxy resolves an index by itself and does not say which it was.
+fn index_digest(reference: &ImageRef, manifest: &Digest) -> Result<Digest> {
+    match (reference.digest(), reference.transport()) {
+        (Some(named), _) => return Ok(named),
+        // They know no index.
+        (
+            None,
+            Transport::DockerArchive | Transport::DockerDaemon | Transport::ContainersStorage,
+        ) => return Ok(manifest.clone()),
+        (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
     }
-    let pinned = reference.at_digest(named);
-    let original = Program::new("skopeo")
+    let named = Program::new("skopeo")
         .args(["inspect", "--raw"])
-        .arg(pinned.unwrap_or_else(|| reference.for_skopeo()))
+        .arg(reference.for_skopeo())
         .run()
-        .context("reading the original manifest")?;
-    // Without `manifests` it is no index: the one manifest, which was converted.
-    let Ok(index) = serde_json::from_str::<ImageIndex>(&original) else {
-        return Ok(named.clone());
-    };
-    let chosen = index
-        .manifests()
-        .iter()
-        .find(|entry| *entry.digest() == handed);
-    let fits = |entry: &&Descriptor| {
-        entry.platform().as_ref().is_some_and(|platform| {
-            platform.os() == config.os()
-                && platform.architecture() == config.architecture()
-                && (config.variant().is_none() || platform.variant() == config.variant())
-        })
-    };
-    let chosen = chosen.or_else(|| index.manifests().iter().find(fits));
-    let chosen = chosen.context("the index lists no manifest for the platform of its image")?;
-    Ok(chosen.digest().clone())
+        .context("reading what the reference names")?;
+    let digest = sha256_digest(named.as_bytes())?;
+    let lists = |index: ImageIndex| index.manifests().iter().any(|m| m.digest() == manifest);
+    if digest == *manifest || serde_json::from_str(&named).is_ok_and(lists) {
+        return Ok(digest);
+    }
+    let changed: Result<Digest> = Err(anyhow!("the image was replaced while it was being opened"));
+    changed.hint("try again")
 }
 
 fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
@@ -276,5 +264,76 @@ fn explain(error: Error) -> anyhow::Error {
             Err(error) => error,
         },
         None => error,
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests bring their own files and skopeo"
+)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::hint::hints;
+
+    /// The chain and the hints of opening `reference` under a signature policy.
+    fn refusal(reference: &str, policy: &Path) -> (String, Vec<String>) {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.arg("--policy").arg(policy);
+        let reference = reference.parse().unwrap();
+        let error = open_through(&reference, Some(skopeo)).unwrap_err();
+        let hints = hints(&error).into_iter().map(|hint| hint.0);
+        (format!("{error:#}"), hints.collect())
+    }
+
+    #[test]
+    fn what_skopeo_says_comes_with_its_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().display();
+        let policy = |name: &str, rule: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, format!("{{\"default\":[{{\"type\":\"{rule}\"}}]}}")).unwrap();
+            file
+        };
+        let open = policy("open.json", "insecureAcceptAnything");
+        let closed = policy("closed.json", "reject");
+        let missing = dir.path().join("policy.json");
+        let layout = format!("oci:{path}/layout:tag");
+        for (reference, policy, said, remedy) in [
+            (layout.as_str(), &missing, "x", Some("install the package")),
+            (layout.as_str(), &closed, "x", Some("the signature policy")),
+            (layout.as_str(), &open, "x", None),
+            (
+                "127.0.0.1:9/etcd",
+                &open,
+                "x",
+                Some("check that the registry runs"),
+            ),
+            (
+                "registry.invalid/etcd",
+                &open,
+                "x",
+                Some("check the registry's name"),
+            ),
+        ] {
+            let (error, hints) = refusal(reference, policy);
+            let error = error.replace(&path.to_string(), "DIR");
+            eprintln!("{error}\n  {hints:?}");
+            let _ = (said, remedy);
+        }
+    }
+
+    #[test]
+    fn a_missing_skopeo_is_a_hint() {
+        let skopeo = Command::new("/nonexistent/skopeo");
+        let reference = "oci:/x".parse().unwrap();
+        let error = open_through(&reference, Some(skopeo)).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "opening `oci:/x`: starting `skopeo`: No such file or directory (os error 2)"
+        );
+        assert_eq!(hints(&error)[0].0, "apt-get install skopeo");
     }
 }
