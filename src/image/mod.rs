@@ -3,6 +3,7 @@
 //! Everything a registry, a signature policy or an archive format has to say is said by skopeo, which runs as a
 //! child; nothing here parses what containers/image parses.
 
+mod policy;
 pub mod reference;
 pub mod remote;
 mod stream;

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::image::hex;
+use crate::image::policy;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::stream::BlobReader;
 
@@ -74,6 +75,7 @@ impl RemoteImage {
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
+    policy::check(reference).with_context(|| format!("opening `{reference}`"))?;
     open_through(reference, None)
 }
 
@@ -210,16 +212,8 @@ pub(crate) fn said(error: &Error) -> String {
 
 /// What skopeo's errors contain, and the remedy.
 const REMEDIES: &[(&str, &str)] = &[
-    (
-        "policy.json: no such file",
-        "install the package with the signature policy (Debian `golang-github-containers-common`, elsewhere `containers-common`) \
-         or write /etc/containers/policy.json; this one refuses all but one registry: \
-         {\"default\":[{\"type\":\"reject\"}],\"transports\":{\"docker\":{\"registry.example\":[{\"type\":\"insecureAcceptAnything\"}]}}}",
-    ),
-    (
-        "rejected by policy",
-        "the signature policy in /etc/containers/policy.json does not allow this image: see containers-policy.json(5)",
-    ),
+    ("policy.json: no such file", policy::MISSING),
+    ("rejected by policy", policy::REFUSED),
     (
         "unauthorized",
         "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
@@ -273,55 +267,56 @@ fn explain(error: Error) -> anyhow::Error {
     reason = "the tests bring their own files and skopeo"
 )]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::hint::hints;
-
-    /// The chain and the hints of opening `reference` under a signature policy.
-    fn refusal(reference: &str, policy: &Path) -> (String, Vec<String>) {
-        let mut skopeo = Command::new("skopeo");
-        skopeo.arg("--policy").arg(policy);
-        let reference = reference.parse().unwrap();
-        let error = open_through(&reference, Some(skopeo)).unwrap_err();
-        let hints = hints(&error).into_iter().map(|hint| hint.0);
-        (format!("{error:#}"), hints.collect())
-    }
 
     #[test]
     fn what_skopeo_says_comes_with_its_remedy() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().display();
-        let policy = |name: &str, rule: &str| {
-            let file = dir.path().join(name);
-            std::fs::write(&file, format!("{{\"default\":[{{\"type\":\"{rule}\"}}]}}")).unwrap();
-            file
-        };
-        let open = policy("open.json", "insecureAcceptAnything");
-        let closed = policy("closed.json", "reject");
-        let missing = dir.path().join("policy.json");
-        let layout = format!("oci:{path}/layout:tag");
-        for (reference, policy, said, remedy) in [
-            (layout.as_str(), &missing, "x", Some("install the package")),
-            (layout.as_str(), &closed, "x", Some("the signature policy")),
-            (layout.as_str(), &open, "x", None),
+        let layout = dir.path().join("layout").display().to_string();
+        for (reference, said, remedy) in [
             (
-                "127.0.0.1:9/etcd",
-                &open,
-                "x",
-                Some("check that the registry runs"),
+                format!("oci:{layout}:tag"),
+                format!("open {layout}/index.json: no such file or directory"),
+                None,
             ),
             (
-                "registry.invalid/etcd",
-                &open,
-                "x",
-                Some("check the registry's name"),
+                "docker://127.0.0.1:9/etcd".to_owned(),
+                "pinging container registry 127.0.0.1:9: Get \"https://127.0.0.1:9/v2/\": \
+                 dial tcp 127.0.0.1:9: connect: connection refused"
+                    .to_owned(),
+                Some("check that the registry runs and can be reached from here"),
             ),
         ] {
-            let (error, hints) = refusal(reference, policy);
-            let error = error.replace(&path.to_string(), "DIR");
-            eprintln!("{error}\n  {hints:?}");
-            let _ = (said, remedy);
+            let error = open_through(&reference.parse().unwrap(), None).unwrap_err();
+            assert_eq!(
+                format!("{error:#}"),
+                format!("opening `{reference}`: {said}")
+            );
+            let hints = hints(&error);
+            assert_eq!(hints.first().map(|hint| hint.0.as_str()), remedy);
+        }
+    }
+
+    #[test]
+    fn remedies_fit_what_skopeo_says() {
+        for (said, remedy) in [
+            (
+                "Error loading trust policy: open /etc/containers/policy.json: no such file or directory",
+                policy::MISSING,
+            ),
+            (
+                "Running image oci:/x is rejected by policy.",
+                policy::REFUSED,
+            ),
+            (
+                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
+                "check the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+            ),
+        ] {
+            let error = explain(Error::Other(said.into()));
+            assert_eq!(error.to_string(), said);
+            assert_eq!(hints(&error)[0].0, remedy);
         }
     }
 

@@ -300,20 +300,20 @@ mod tests {
     /// A PAX record; its length counts itself.
     fn record(text: &[u8]) -> Vec<u8> {
         let rest = text.len() + 2;
-        let length = (rest..).find(|n| *n == rest + n.to_string().len()).unwrap();
+        let length = (rest..rest + 9)
+            .find(|n| *n == rest + n.to_string().len())
+            .unwrap();
         [format!("{length} ").as_bytes(), text, b"\n"].concat()
     }
 
+    fn refuse(members: &[(Header, &[u8])], error: &str) {
+        let found = format!("{:#}", read_archive(&archive(members)).unwrap_err());
+        assert_eq!(found, error);
+    }
+
     #[test]
-    fn hostile_layers_are_refused_by_name() {
+    fn hostile_names_are_refused() {
         use EntryType as T;
-        let absurd = header(T::Regular, b"f", b"", 0o777_7777_7777);
-        let mut negative = header(T::Regular, b"f", b"", 0);
-        negative.as_old_mut().size = [0xff; 12];
-        negative.set_cksum();
-        let mut owner = header(T::Regular, b"f", b"", 0);
-        owner.set_uid(u64::from(u32::MAX) + 1);
-        owner.set_cksum();
         let dir = |name| (header(T::Directory, name, b"", 0), &b""[..]);
         let link = |name, to| (header(T::Symlink, name, to, 0), &b""[..]);
         for (members, error) in [
@@ -353,7 +353,29 @@ mod tests {
                 vec![(header(T::Symlink, b"l", b"", 0), b"")],
                 "entry `l`: its target is no path",
             ),
-            (vec![(negative, b"")], "entry `f`: its size is malformed"),
+            (
+                vec![file(b"d/.wh...")],
+                "entry `d/.wh...`: it is a whiteout of nothing",
+            ),
+        ] {
+            refuse(&members, error);
+        }
+    }
+
+    #[test]
+    fn hostile_fields_are_refused() {
+        use EntryType as T;
+        let mut negative = header(T::Regular, b"f", b"", 0);
+        negative.as_old_mut().size = [0xff; 12];
+        negative.set_cksum();
+        let mut owner = header(T::Regular, b"f", b"", 0);
+        owner.set_uid(u64::from(u32::MAX) + 1);
+        owner.set_cksum();
+        for (members, error) in [
+            (
+                vec![(negative, &b""[..])],
+                "entry `f`: its size is malformed",
+            ),
             (
                 vec![(owner, b"")],
                 "entry `f`: its uid 4294967296 is out of range",
@@ -379,20 +401,22 @@ mod tests {
                 "an extension header of 4294967296 bytes; at most 1048576 are read",
             ),
             (
-                vec![file(b"d/.wh...")],
-                "entry `d/.wh...`: it is a whiteout of nothing",
-            ),
-            (
                 vec![(header(T::new(b'N'), b"x", b"", 0), b"")],
                 "entry `x`: its tar type `N` is not known",
             ),
         ] {
-            let found = format!("{:#}", read_archive(&archive(&members)).unwrap_err());
-            assert_eq!(found, error);
+            refuse(&members, error);
         }
-        // Nothing is allocated by what a size field says; the disk, or the end of the layer, is the answer.
-        let error = read_archive(&archive(&[(absurd, b"")])).unwrap_err();
-        assert_eq!(error.to_string(), "entry `f`");
+    }
+
+    #[test]
+    fn nothing_is_allocated_by_what_a_size_field_says() {
+        // An exbibyte: no disk has it.
+        let size = record(b"size=1152921504606846976");
+        refuse(
+            &[pax(&size), file(b"f")],
+            "entry `f`: the layer ends before its archive does",
+        );
     }
 
     #[test]

@@ -298,7 +298,7 @@ mod tests {
                     lines.extend(show(dir).iter().map(|line| format!("{name}/{line}")));
                 }
                 Child::File(object) | Child::Symlink(object) => {
-                    lines.push(format!("{name} {object}"))
+                    lines.push(format!("{name} {object}"));
                 }
             }
         }
