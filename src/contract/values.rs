@@ -32,6 +32,17 @@ pub enum Origin {
     Default,
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built in"),
+            Self::Set => f.write_str("--set"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
 /// A value and where it comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Value {
@@ -93,6 +104,19 @@ impl Values {
         let set = |value: &Value| matches!(value.origin, Origin::Set | Origin::File(_));
         let kept = self.0.iter().filter(|(_, value)| set(value));
         Recorded(kept.map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+}
+
+impl Recorded {
+    /// Each value, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Whether the same values were set, wherever they came from.
+    pub fn same_as(&self, other: &Self) -> bool {
+        let data = |(name, value): (&str, &Value)| (name.to_owned(), value.data.clone());
+        self.iter().map(data).eq(other.iter().map(data))
     }
 }
 

@@ -96,6 +96,11 @@ impl Graph {
         &self.missing
     }
 
+    /// Every unit that the order speaks of, those of the host included, what starts first in front.
+    pub fn units(&self) -> &[UnitName] {
+        &self.order
+    }
+
     /// The containers in the order in which they start; the name decides between those that may start together.
     pub fn start_order(&self) -> Vec<ContainerName> {
         self.order

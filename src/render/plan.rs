@@ -1,0 +1,117 @@
+//! How a start is done: what the launcher is told, and what the unit is told of readiness.
+
+use std::path::Path;
+
+use containers_image_proxy::oci_spec::runtime::{Capability, Spec};
+
+use crate::contract::manifest::{NotifyRule, Service};
+use crate::launch::{FORMAT, LaunchPlan, Notify, ServiceType};
+use crate::render::resolve::Filled;
+use crate::render::{Subject, mount, oci, spec};
+
+/// What a start is like, decided once for the unit and the launcher.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) launch: LaunchPlan,
+    /// `WatchdogSec=`, when the payload's messages arrive.
+    pub(crate) watchdog: Option<String>,
+    /// `FileDescriptorStoreMax=`, when the payload's messages arrive.
+    pub(crate) fdstore: Option<u32>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Decides how `made` is started.
+pub(crate) fn start(
+    service: &Service,
+    filled: &Filled,
+    made: &spec::Made,
+    subject: &Subject<'_>,
+) -> Start {
+    let mut notes = Vec::new();
+    let notify = notify(service, &made.spec);
+    let service_type = service_type(service, notify, subject, &mut notes);
+    let arrives = notify == Notify::Socket;
+    let mut left_out = |what: &str| {
+        notes.push(format!(
+            "{what} is left out: only readiness passes from this payload to systemd ({})",
+            match notify {
+                Notify::None => "its type is not notify",
+                _ => "it could name a foreign main process; notify = \"full\" lets it",
+            }
+        ));
+    };
+    if filled.watchdog.is_some() && !arrives {
+        left_out("the watchdog");
+    }
+    if service.fdstore > 0 && !arrives {
+        left_out("the file descriptor store");
+    }
+    let owned = oci::uid(&made.spec) != 0;
+    Start {
+        launch: LaunchPlan {
+            format: FORMAT,
+            name: subject.name.to_string(),
+            runtime: subject.runtime.path.clone(),
+            service_type,
+            notify,
+            host_run: sees_host_run(&made.spec),
+            own: if owned {
+                filled.made.paths()
+            } else {
+                Vec::new()
+            },
+            optional_mounts: made.optional.clone(),
+        },
+        watchdog: filled.watchdog.clone().filter(|_| arrives),
+        fdstore: Some(service.fdstore).filter(|max| *max > 0 && arrives),
+        notes,
+    }
+}
+
+/// Whether the payload could make systemd take a process of its choice for the main one, and kill it: it is root
+/// on the host, or can become it.
+pub(crate) fn could_misuse_socket(spec: &Spec) -> bool {
+    let held = oci::capabilities(spec);
+    let becomes_root = held.contains(&Capability::Setuid) || held.contains(&Capability::SysAdmin);
+    oci::uid(spec) == 0 || becomes_root
+}
+
+fn notify(service: &Service, spec: &Spec) -> Notify {
+    match (service.kind, service.notify) {
+        (ServiceType::Exec | ServiceType::Oneshot, _) => Notify::None,
+        (_, NotifyRule::Ready) => Notify::Proxy,
+        (_, NotifyRule::Auto) if could_misuse_socket(spec) => Notify::Proxy,
+        (_, NotifyRule::Auto | NotifyRule::Full) => Notify::Socket,
+    }
+}
+
+/// `notify-reload` needs a systemd that knows it, and a payload whose RELOADING arrives.
+fn service_type(
+    service: &Service,
+    notify: Notify,
+    subject: &Subject<'_>,
+    notes: &mut Vec<String>,
+) -> ServiceType {
+    if service.kind != ServiceType::NotifyReload {
+        return service.kind;
+    }
+    let why = if subject.systemd < 253 {
+        "systemd has it from version 253"
+    } else if notify != Notify::Socket {
+        "only readiness passes from this payload to systemd"
+    } else {
+        return service.kind;
+    };
+    notes.push(format!("type notify-reload becomes notify: {why}"));
+    ServiceType::Notify
+}
+
+fn sees_host_run(spec: &Spec) -> bool {
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    mounts.iter().any(|mount| {
+        let run = Path::new("/run");
+        mount::is_bind(mount)
+            && mount.destination() == run
+            && mount.source().as_deref() == Some(run)
+    })
+}

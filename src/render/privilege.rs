@@ -1,0 +1,235 @@
+//! What a container may do beyond the safe default, in lines for people, read from what will really be run.
+//!
+//! Some privileges have no bound: who holds them is root on the host by another way. Those lines say so.
+
+use std::path::Path;
+
+use containers_image_proxy::oci_spec::runtime::{
+    Capability, LinuxNamespaceType, Mount, Process, Spec,
+};
+
+use crate::launch::{LaunchPlan, Notify};
+use crate::render::{capability, mount, oci, plan, syntax};
+
+/// Ends a line about a privilege without a bound.
+const ROOT: &str = ": amounts to root on the host";
+
+/// Capabilities with which a payload becomes root on the host, whatever else confines it.
+const UNBOUNDED: [Capability; 5] = [
+    Capability::SysAdmin,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysBoot,
+    Capability::DacReadSearch,
+];
+
+/// Host directories whose owner root can be made to obey: writing there is running as root. `true`: so is writing
+/// anywhere below.
+const RULING: [(&str, bool); 19] = [
+    ("/", false),
+    ("/bin", true),
+    ("/boot", true),
+    ("/dev", false),
+    ("/etc", false),
+    ("/etc/systemd", true),
+    ("/home", false),
+    ("/lib", true),
+    ("/proc", true),
+    ("/root", true),
+    ("/run", false),
+    ("/run/systemd", true),
+    ("/sbin", true),
+    ("/sys", false),
+    ("/usr", true),
+    ("/var", false),
+    ("/var/lib", false),
+    ("/var/lib/bedplate", true),
+    ("/var/spool/cron", true),
+];
+
+/// The lines for `spec`, started as `launch` says.
+pub(crate) fn of_spec(spec: &Spec, launch: &LaunchPlan) -> Vec<String> {
+    let uid = oci::uid(spec);
+    let mut lines = Vec::new();
+    if uid == 0 {
+        lines.push("runs as root".to_owned());
+    }
+    lines.extend(capabilities(spec, uid));
+    lines.extend(namespaces(spec));
+    let mounts = spec.mounts().as_deref().unwrap_or_default();
+    let overrides = uid == 0 || oci::capabilities(spec).contains(&Capability::DacOverride);
+    for mount in mounts.iter().filter(|mount| mount::is_bind(mount)) {
+        lines.extend(bind(mount, overrides));
+    }
+    lines.extend(missing_walls(spec));
+    if launch.notify == Notify::Socket && plan::could_misuse_socket(spec) {
+        lines.push("full notify socket: can make systemd kill any process of the host".to_owned());
+    }
+    lines
+}
+
+fn capabilities(spec: &Spec, uid: u32) -> Vec<String> {
+    let default = capability::default_for(uid);
+    oci::capabilities(spec)
+        .into_iter()
+        .filter(|capability| !default.contains(capability))
+        .map(|capability| {
+            let name = capability::name(capability);
+            let root = if UNBOUNDED.contains(&capability) {
+                ROOT
+            } else {
+                ""
+            };
+            format!("capability {name}{root}")
+        })
+        .collect()
+}
+
+fn namespaces(spec: &Spec) -> Vec<String> {
+    let mut lines: Vec<String> = [
+        (LinuxNamespaceType::Pid, "host PID namespace"),
+        (LinuxNamespaceType::Network, "host network"),
+        (LinuxNamespaceType::Ipc, "host IPC namespace"),
+        (LinuxNamespaceType::Cgroup, "host cgroup namespace"),
+    ]
+    .into_iter()
+    .filter(|(kind, _)| !oci::has_namespace(spec, *kind))
+    .map(|(_, line)| line.to_owned())
+    .collect();
+    let linux = spec.linux().as_ref();
+    let all = linux.and_then(|linux| linux.namespaces().as_ref());
+    for namespace in all.into_iter().flatten() {
+        if let Some(path) = namespace.path() {
+            lines.push(format!(
+                "{} namespace of {}",
+                namespace.typ(),
+                path.display()
+            ));
+        }
+    }
+    lines
+}
+
+/// What a bind mount gives; `overrides`: the owner of a host file does not stop the payload.
+fn bind(mount: &Mount, overrides: bool) -> Vec<String> {
+    let Some(source) = mount.source().as_deref() else {
+        return Vec::new();
+    };
+    if mount::is_host_network(mount) {
+        return Vec::new();
+    }
+    let path = source.display();
+    if source.starts_with("/dev") && source != Path::new("/dev") {
+        return vec![format!("device {path}")];
+    }
+    let mut lines = Vec::new();
+    if !mount::is_writable(mount) {
+        lines.push(format!("reads {path}"));
+    } else if overrides && rules(source) {
+        lines.push(format!("host {path} writable{ROOT}"));
+    } else {
+        lines.push(format!("writes {path}"));
+    }
+    let options = mount.options().as_deref().unwrap_or_default();
+    if options
+        .iter()
+        .any(|option| option == "rshared" || option == "shared")
+    {
+        lines.push(format!(
+            "mounts made below {} appear on the host",
+            mount.destination().display()
+        ));
+    }
+    lines
+}
+
+fn rules(source: &Path) -> bool {
+    let runs_containers = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".sock");
+    RULING
+        .iter()
+        .any(|(path, below)| source == Path::new(path) || *below && source.starts_with(path))
+        || source.file_name().is_some_and(runs_containers)
+}
+
+/// Walls that are there by default and not here.
+fn missing_walls(spec: &Spec) -> Vec<String> {
+    let linux = spec.linux().as_ref();
+    let rules = linux
+        .and_then(|linux| linux.resources().as_ref())
+        .and_then(|resources| resources.devices().as_ref());
+    let every_device = rules
+        .into_iter()
+        .flatten()
+        .any(|rule| rule.allow() && rule.major().is_none() && rule.minor().is_none());
+    let masked = linux.and_then(|linux| linux.masked_paths().as_ref());
+    let process = spec.process().as_ref();
+    let confined = process.and_then(Process::no_new_privileges);
+    [
+        (every_device || rules.is_none(), "every device of the host"),
+        (
+            confined != Some(true),
+            "setuid programs work in it (no no-new-privileges)",
+        ),
+        (
+            linux.is_none_or(|linux| linux.seccomp().is_none()),
+            "no seccomp filter",
+        ),
+        (
+            masked.is_none_or(Vec::is_empty),
+            "all of /proc and /sys, nothing hidden",
+        ),
+    ]
+    .into_iter()
+    .filter(|(missing, _)| *missing)
+    .map(|(_, line)| line.to_owned())
+    .collect()
+}
+
+/// Lines for commands that the image's own units run on the host, beside the launcher (`launch`).
+pub(crate) fn of_unit(name: &str, text: &str, launch: &str) -> Vec<String> {
+    syntax::commands(text)
+        .into_iter()
+        .filter(|command| command.trim_start_matches(['@', '-', ':', '+', '!']).trim() != launch)
+        .map(|command| format!("{name} runs `{command}` on the host"))
+        .collect()
+}
+
+/// Lines for what the image's own tmpfiles.d lines do.
+pub(crate) fn of_tmpfiles(text: &str) -> Vec<String> {
+    text.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(|line| format!("systemd-tmpfiles does `{line}` on the host"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rules_the_host() {
+        for (path, expected) in [
+            ("/run", true),
+            ("/run/flannel", false),
+            ("/run/docker.sock", true),
+            ("/etc", true),
+            ("/etc/cni/net.d", false),
+            ("/etc/systemd/system", true),
+            ("/usr/local/bin", true),
+            ("/var/lib", true),
+            ("/var/lib/etcd", false),
+        ] {
+            assert_eq!(rules(Path::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn commands_of_a_unit() {
+        let unit = "[Service]\nExecStartPre=-/bin/rm \\\n  -rf /x\nExecStart=+L G\nExecStop=\n";
+        assert_eq!(
+            of_unit("a.service", unit, "L G"),
+            ["a.service runs `-/bin/rm -rf /x` on the host"]
+        );
+    }
+}

@@ -1,0 +1,342 @@
+//! The manifest with its templates filled in and its words checked: what the unit and config.json are made from.
+
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::contract::manifest::{
+    Access, Directories, Health, Manifest, Mount, Probe, Propagation, Stage,
+};
+use crate::contract::values::Values;
+use crate::name::ContainerName;
+use crate::render::span;
+use crate::render::template::{Context, render_text};
+
+/// What the order graph needs to know of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Roles that it provides beside its own name.
+    pub provides: Vec<String>,
+    /// Roles or names that must be ready first.
+    pub requires: Vec<String>,
+    /// Roles or names that it starts after.
+    pub after: Vec<String>,
+    /// Roles or names that it starts before.
+    pub before: Vec<String>,
+    /// When in the boot it starts.
+    pub stage: Stage,
+}
+
+/// `[health]` with its templates filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedHealth {
+    /// What is asked.
+    pub probe: Probe,
+    /// Between two probes.
+    pub interval: Duration,
+    /// Until it must have passed.
+    pub timeout: Duration,
+    /// For how long it must then hold without a restart.
+    pub settle: Duration,
+}
+
+/// A bind mount as it will be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Bind {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) access: Access,
+    pub(crate) propagation: Propagation,
+    pub(crate) optional: bool,
+}
+
+/// Directories that systemd makes, each relative to its base.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Made {
+    pub(crate) state: Vec<String>,
+    pub(crate) runtime: Vec<String>,
+    pub(crate) logs: Vec<String>,
+    pub(crate) cache: Vec<String>,
+    /// Whether one of `runtime` stays when the service stops.
+    pub(crate) shared: bool,
+}
+
+impl Made {
+    /// Their absolute paths.
+    pub(crate) fn paths(&self) -> Vec<PathBuf> {
+        [
+            ("/var/lib", &self.state),
+            ("/run", &self.runtime),
+            ("/var/log", &self.logs),
+            ("/var/cache", &self.cache),
+        ]
+        .into_iter()
+        .flat_map(|(base, names)| names.iter().map(move |name| Path::new(base).join(name)))
+        .collect()
+    }
+}
+
+/// The templates of `[container]`, `[service]` and `[health]`, filled in.
+#[derive(Debug, Clone)]
+pub(crate) struct Filled {
+    /// Absent: the image's.
+    pub(crate) user: Option<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// Absent: the image's.
+    pub(crate) args: Option<Vec<String>>,
+    pub(crate) binds: Vec<Bind>,
+    pub(crate) made: Made,
+    pub(crate) watchdog: Option<String>,
+    pub(crate) stop_timeout: Option<String>,
+    pub(crate) start_timeout: Option<String>,
+    pub(crate) health: Option<ResolvedHealth>,
+}
+
+/// Fills in `manifest` with `values`.
+pub(crate) fn fill(manifest: &Manifest, values: &Values) -> Result<Filled> {
+    let container = &manifest.container;
+    let service = &manifest.service;
+    let user = container.user.as_deref();
+    let args = container.args.as_deref();
+    Ok(Filled {
+        user: user
+            .map(|text| text_of("[container] user", text, values))
+            .transpose()?,
+        env: container
+            .env
+            .iter()
+            .map(|(name, text)| {
+                check_variable(name)?;
+                let what = format!("[container] env {name}");
+                Ok((name.clone(), text_of(&what, text, values)?))
+            })
+            .collect::<Result<_>>()?,
+        args: args.map(|args| words(args, values)).transpose()?,
+        binds: binds(&container.mounts, values)?,
+        made: made(&service.directories, values)?,
+        watchdog: timeout("watchdog", Some(&service.watchdog), values)?,
+        stop_timeout: timeout("stop_timeout", service.stop_timeout.as_deref(), values)?,
+        start_timeout: timeout("start_timeout", service.start_timeout.as_deref(), values)?,
+        health: manifest
+            .health
+            .as_ref()
+            .map(|health| resolve_health(health, values))
+            .transpose()?,
+    })
+}
+
+/// The order words of the manifest; a service provides its own name without saying so.
+pub(crate) fn order(manifest: &Manifest, name: &ContainerName) -> Resolved {
+    let service = &manifest.service;
+    let mut provides = service.provides.clone();
+    provides.retain(|role| role != name.as_str());
+    Resolved {
+        provides,
+        requires: service.requires.clone(),
+        after: service.after.clone(),
+        before: service.before.clone(),
+        stage: service.stage,
+    }
+}
+
+fn text_of(what: &str, text: &str, values: &Values) -> Result<String> {
+    let rendered = render_text(what, text, values, Context::Plain)?;
+    if rendered.contains('\0') {
+        bail!("{what} holds a NUL byte");
+    }
+    Ok(rendered)
+}
+
+fn check_variable(name: &str) -> Result<()> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        bail!("[container] env: `{name}` is no name of a variable");
+    }
+    Ok(())
+}
+
+/// A command's words; one that renders to nothing is left out.
+fn words(args: &[String], values: &Values) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    for (number, text) in args.iter().enumerate() {
+        let what = format!("[container] args, word {}", number + 1);
+        let word = text_of(&what, text, values)?;
+        if !word.is_empty() {
+            words.push(word);
+        }
+    }
+    Ok(words)
+}
+
+fn binds(mounts: &[Mount], values: &Values) -> Result<Vec<Bind>> {
+    let mut binds: Vec<Bind> = Vec::new();
+    let mut wrong = Vec::new();
+    for mount in mounts {
+        let source = text_of("[container] mounts source", &mount.source, values)?;
+        let target = text_of("[container] mounts target", &mount.target, values)?;
+        for (end, path) in [("source", &source), ("target", &target)] {
+            if !is_plain_absolute(path) {
+                wrong.push(format!("{end} `{path}` is no absolute path without `..`"));
+            }
+        }
+        if target == "/" {
+            wrong.push("target `/` would hide the image".to_owned());
+        }
+        let bind = Bind {
+            source: normal(&source),
+            target: normal(&target),
+            access: mount.access,
+            propagation: mount.propagation,
+            optional: mount.optional,
+        };
+        if binds.iter().any(|other| other.target == bind.target) {
+            wrong.push(format!("target `{target}` is there twice"));
+        }
+        binds.push(bind);
+    }
+    if !wrong.is_empty() {
+        bail!("[container] mounts: {}", wrong.join("; "));
+    }
+    // A mount hides what was mounted below it before: the outer one comes first.
+    binds.sort_by_key(|bind| bind.target.components().count());
+    Ok(binds)
+}
+
+fn is_plain_absolute(path: &str) -> bool {
+    let up = |part| matches!(part, Component::ParentDir);
+    path.starts_with('/') && !path.contains('\n') && !Path::new(path).components().any(up)
+}
+
+/// The path without doubled and trailing slashes.
+fn normal(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
+fn made(directories: &Directories, values: &Values) -> Result<Made> {
+    let names = |kind: &str, texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<String>> {
+        texts
+            .map(|text| {
+                let what = format!("[service] directories {kind}");
+                let name = text_of(&what, text, values)?;
+                check_directory(&name).with_context(|| what)?;
+                Ok(name)
+            })
+            .collect()
+    };
+    let runtime = &directories.runtime;
+    Ok(Made {
+        state: names("state", &mut directories.state.iter())?,
+        runtime: names("runtime", &mut runtime.iter().map(|entry| &entry.name))?,
+        logs: names("logs", &mut directories.logs.iter())?,
+        cache: names("cache", &mut directories.cache.iter())?,
+        shared: runtime.iter().any(|entry| entry.shared),
+    })
+}
+
+/// A directory of a unit: relative, and of characters that need no quoting there.
+fn check_directory(name: &str) -> Result<()> {
+    let normal = |part| matches!(part, Component::Normal(_));
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._/+@-".contains(c);
+    if name.is_empty() || !name.chars().all(plain) || !Path::new(name).components().all(normal) {
+        bail!(
+            "`{}` is no relative path of letters, digits, `.`, `_`, `+`, `@` and `-`",
+            name.escape_debug()
+        );
+    }
+    if name == "bedplate" || name.starts_with("bedplate/") {
+        bail!("`{name}` is bedplate's own");
+    }
+    Ok(())
+}
+
+/// A time of `[service]`; empty is absent.
+fn timeout(key: &str, text: Option<&str>, values: &Values) -> Result<Option<String>> {
+    let Some(text) = text else {
+        return Ok(None);
+    };
+    let what = format!("[service] {key}");
+    let text = text_of(&what, text, values)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    span::check_timeout(&text).with_context(|| what)?;
+    Ok(Some(text))
+}
+
+fn resolve_health(health: &Health, values: &Values) -> Result<ResolvedHealth> {
+    let probe = match &health.probe {
+        Probe::Http(url) => Probe::Http(text_of("[health] probe http", url, values)?),
+        Probe::Tcp(address) => Probe::Tcp(text_of("[health] probe tcp", address, values)?),
+        Probe::Exec(argv) => Probe::Exec(
+            argv.iter()
+                .map(|word| text_of("[health] probe exec", word, values))
+                .collect::<Result<_>>()?,
+        ),
+    };
+    let span = |key: &str, text: &str| -> Result<Duration> {
+        span::parse(text).with_context(|| format!("[health] {key}"))
+    };
+    Ok(ResolvedHealth {
+        probe,
+        interval: span("interval", &health.interval)?,
+        timeout: span("timeout", &health.timeout)?,
+        settle: span("settle", &health.settle)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(manifest: &str) -> Result<Filled> {
+        let manifest: Manifest = toml::from_str(manifest).unwrap();
+        fill(&manifest, &Values::default())
+    }
+
+    #[test]
+    fn the_outer_mount_comes_first() {
+        let filled = filled(
+            "contract = 1\n[container]\nmounts = [\n\
+             { source = '/run/x', target = '/run/x/y/' },\n\
+             { source = '/run', target = '/run', access = 'rw' },\n]",
+        )
+        .unwrap();
+        let targets: Vec<_> = filled.binds.iter().map(|bind| &bind.target).collect();
+        assert_eq!(targets, [Path::new("/run"), Path::new("/run/x/y")]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (body, message) in [
+            (
+                "[container]\nmounts = [{ source = 'x', target = '/a/../b' }, { source = '/', target = '/' }]",
+                "[container] mounts: source `x` is no absolute path without `..`; \
+                 target `/a/../b` is no absolute path without `..`; target `/` would hide the image",
+            ),
+            (
+                "[service]\ndirectories = { state = ['../etc'] }",
+                "[service] directories state: \
+                 `../etc` is no relative path of letters, digits, `.`, `_`, `+`, `@` and `-`",
+            ),
+            (
+                "[service]\ndirectories = { runtime = [{ name = 'bedplate/x' }] }",
+                "[service] directories runtime: `bedplate/x` is bedplate's own",
+            ),
+            (
+                "[service]\nwatchdog = 'soon'",
+                "[service] watchdog: `soon` is no time span such as `10s` or `1min 30s`",
+            ),
+            (
+                "[health]\nprobe = { tcp = 'localhost:1' }\nsettle = ''",
+                "[health] settle: `` is no time span such as `10s` or `1min 30s`",
+            ),
+            (
+                "[container]\nenv = { 'A=B' = 'x' }",
+                "[container] env: `A=B` is no name of a variable",
+            ),
+        ] {
+            let error = filled(&format!("contract = 1\n{body}")).unwrap_err();
+            assert_eq!(format!("{error:#}"), message);
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The unit of a container: bedplate's own, or the image's.
+//!
+//! The order against other services is no part of it: it changes with what is installed and stands in a drop-in.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use handlebars::Handlebars;
+use serde::Serialize;
+
+use crate::contract::manifest::{Manifest, Restart, Stage};
+use crate::launch::{Notify, ServiceType};
+use crate::render::plan::Start;
+use crate::render::resolve::Filled;
+use crate::render::{Subject, mount, signal, spec, syntax};
+
+/// The number of the unit's shape: it grows when the template changes what a unit does, so that an update can tell
+/// units of an older bedplate.
+pub const SHAPE: u32 = 1;
+
+/// The launcher, as installed.
+const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
+
+const TEMPLATE: &str = include_str!("../../unit-templates/container.service.hbs");
+
+/// How long an early service may hold up the boot, unless its image says otherwise.
+const EARLY_TIMEOUT: &str = "30s";
+
+/// What the unit is made from.
+pub(crate) struct Parts<'a> {
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) filled: &'a Filled,
+    pub(crate) made: &'a spec::Made,
+    pub(crate) start: &'a Start,
+    pub(crate) subject: &'a Subject<'a>,
+}
+
+/// The variables of the template, each ready to stand in a unit.
+#[derive(Serialize)]
+struct View {
+    name: String,
+    description: String,
+    documentation: String,
+    generation: u32,
+    image: String,
+    digest: String,
+    shape: u32,
+    mounts_for: String,
+    early: bool,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    notify_access: Option<&'static str>,
+    launch: String,
+    reload: Option<String>,
+    reload_signal: Option<String>,
+    restarts: bool,
+    restart: &'static str,
+    start_timeout: Option<String>,
+    stop_timeout: Option<String>,
+    watchdog: Option<String>,
+    stop_signal: Option<String>,
+    subgroup: Option<&'static str>,
+    runtime_directories: String,
+    preserve: Option<&'static str>,
+    state_directories: String,
+    logs_directories: String,
+    cache_directories: String,
+    fdstore: Option<u32>,
+    sockets: String,
+    credentials: Vec<String>,
+    wanted_by: &'static str,
+}
+
+/// The command that starts the generation: what `ExecStart=` must be.
+pub fn launch_command(generation_dir: &Path) -> String {
+    format!("{LAUNCHER} {}", generation_dir.display())
+}
+
+impl Parts<'_> {
+    /// bedplate's own unit.
+    pub(crate) fn render(&self) -> Result<String> {
+        let mut registry = Handlebars::new();
+        registry.set_strict_mode(true);
+        // Values are escaped for a unit, not for HTML.
+        registry.register_escape_fn(handlebars::no_escape);
+        registry
+            .render_template(TEMPLATE, &self.view()?)
+            .context("rendering `container.service.hbs`")
+    }
+
+    fn view(&self) -> Result<View> {
+        let Self {
+            manifest,
+            filled,
+            start,
+            subject,
+            ..
+        } = self;
+        let service = &manifest.service;
+        let early = service.stage == Stage::Early;
+        let (reload, reload_signal) = self.reload()?;
+        Ok(View {
+            name: subject.name.to_string(),
+            description: syntax::escape(&self.description())?,
+            documentation: self.documentation(),
+            generation: subject.generation.into(),
+            image: syntax::escape(&subject.reference)?,
+            digest: syntax::escape(&subject.digest)?,
+            shape: SHAPE,
+            mounts_for: self.mounts_for()?,
+            early,
+            kind: type_word(start.launch.service_type),
+            notify_access: notify_access(start.launch.service_type, start.launch.notify),
+            launch: launch_command(&subject.generation_dir),
+            reload,
+            reload_signal,
+            restarts: service.restart != Restart::No,
+            restart: self.restart()?,
+            start_timeout: filled
+                .start_timeout
+                .clone()
+                .or_else(|| early.then(|| EARLY_TIMEOUT.to_owned())),
+            stop_timeout: filled.stop_timeout.clone(),
+            watchdog: start.watchdog.clone(),
+            stop_signal: self.stop_signal()?,
+            subgroup: (subject.systemd >= 254).then_some("supervisor"),
+            runtime_directories: std::iter::once(format!("bedplate/{}", subject.name))
+                .chain(filled.made.runtime.iter().cloned())
+                .collect::<Vec<_>>()
+                .join(" "),
+            preserve: filled.made.shared.then_some("yes"),
+            state_directories: filled.made.state.join(" "),
+            logs_directories: filled.made.logs.join(" "),
+            cache_directories: filled.made.cache.join(" "),
+            fdstore: start.fdstore,
+            sockets: self.sockets()?,
+            credentials: self.credentials()?,
+            wanted_by: if early {
+                "basic.target"
+            } else {
+                "multi-user.target"
+            },
+        })
+    }
+
+    fn description(&self) -> String {
+        let described = self.manifest.description.trim();
+        if described.is_empty() {
+            format!("System container {}", self.subject.name)
+        } else {
+            described.to_owned()
+        }
+    }
+
+    /// Where people read on: what the image names, and what it runs as.
+    fn documentation(&self) -> String {
+        let labels = self.subject.image.labels_of_config();
+        let url = ["documentation", "url"].into_iter().find_map(|key| {
+            let url = labels?.get(&format!("org.opencontainers.image.{key}"))?;
+            let plain =
+                |c: char| c.is_ascii_graphic() && c != '%' && c != '"' && c != '\'' && c != '\\';
+            let is_url = url.starts_with("https://") || url.starts_with("http://");
+            (is_url && url.chars().all(plain)).then(|| format!("{url} "))
+        });
+        let config = self.subject.generation_dir.join("config.json");
+        format!("{}file:{}", url.unwrap_or_default(), config.display())
+    }
+
+    /// The generation and what it binds: a start waits for the mounts below which they lie.
+    fn mounts_for(&self) -> Result<String> {
+        let mut paths = vec![syntax::quote(&self.subject.generation_dir)?];
+        let mounts = self.made.spec.mounts().as_deref().unwrap_or_default();
+        for mount in mounts.iter().filter(|mount| mount::is_bind(mount)) {
+            let optional = self.made.optional.contains(mount.destination());
+            if let Some(source) = mount.source().as_ref().filter(|_| !optional) {
+                let path = syntax::quote(source)?;
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+        }
+        Ok(paths.join(" "))
+    }
+
+    /// `ExecReload=` and `ReloadSignal=`: a signal of one word, or a command that runs in the container.
+    fn reload(&self) -> Result<(Option<String>, Option<String>)> {
+        let reload = self.manifest.service.reload.trim();
+        let kind = self.start.launch.service_type;
+        if reload.is_empty() {
+            return Ok((None, None));
+        }
+        if let Some(signal) = signal::parse(reload) {
+            if kind == ServiceType::NotifyReload {
+                return Ok((None, Some(signal).filter(|signal| signal != "SIGHUP")));
+            }
+            let word = signal.trim_start_matches("SIG");
+            return Ok((Some(format!("/bin/kill -s {word} $MAINPID")), None));
+        }
+        if kind == ServiceType::NotifyReload {
+            bail!("[service] reload: `{reload}` is no signal, as type notify-reload needs it");
+        }
+        let words = self.subject.runtime.exec_argv(self.subject.name).join(" ");
+        // `$` would be the unit's environment, not the container's.
+        let command = syntax::escape(reload)
+            .context("[service] reload")?
+            .replace('$', "$$");
+        Ok((Some(format!("{words} {command}")), None))
+    }
+
+    fn restart(&self) -> Result<&'static str> {
+        let restart = self.manifest.service.restart;
+        let once = self.start.launch.service_type == ServiceType::Oneshot;
+        if once && matches!(restart, Restart::Always | Restart::OnSuccess) {
+            bail!(
+                "[service] restart: `{}` never ends with type oneshot",
+                restart_word(restart)
+            );
+        }
+        Ok(restart_word(restart))
+    }
+
+    fn stop_signal(&self) -> Result<Option<String>> {
+        let image = self.subject.image.config().as_ref();
+        let (what, text) = match (
+            self.manifest.service.stop_signal.as_deref(),
+            image.and_then(|config| config.stop_signal().as_deref()),
+        ) {
+            (Some(text), _) => ("[service] stop_signal", text),
+            (None, Some(text)) => ("the image's StopSignal", text),
+            (None, None) => return Ok(None),
+        };
+        let signal = signal::parse(text).ok_or_else(|| anyhow!("{what}: `{text}` is no signal"))?;
+        Ok(Some(signal).filter(|signal| signal != "SIGTERM"))
+    }
+
+    /// Socket units that are named as such; the container's own `NAME.socket` needs no word, and other names are
+    /// those of the descriptors.
+    fn sockets(&self) -> Result<String> {
+        let sockets = self.manifest.service.sockets.iter();
+        let units = sockets.filter(|name| name.ends_with(".socket"));
+        let units = units.map(|name| name.parse::<crate::name::UnitName>());
+        let units = units
+            .collect::<Result<Vec<_>, _>>()
+            .context("[service] sockets")?;
+        let units: Vec<&str> = units.iter().map(crate::name::UnitName::as_str).collect();
+        Ok(units.join(" "))
+    }
+
+    fn credentials(&self) -> Result<Vec<String>> {
+        let credentials = &self.manifest.service.credentials;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        for name in credentials {
+            if name.is_empty() || !name.chars().all(plain) {
+                bail!(
+                    "[service] credentials: `{}` is no name of a credential",
+                    name.escape_debug()
+                );
+            }
+        }
+        Ok(credentials.clone())
+    }
+}
+
+/// Who may speak: the payload that holds the real socket, else the launcher, which is not the main process.
+fn notify_access(kind: ServiceType, notify: Notify) -> Option<&'static str> {
+    match (kind, notify) {
+        (ServiceType::Oneshot, _) => None,
+        (_, Notify::Socket) => Some("main"),
+        (_, Notify::Proxy | Notify::None) => Some("all"),
+    }
+}
+
+/// `Type=`. The launcher itself says that an `exec` payload has been started.
+fn type_word(kind: ServiceType) -> &'static str {
+    match kind {
+        ServiceType::Notify | ServiceType::Exec => "notify",
+        ServiceType::NotifyReload => "notify-reload",
+        ServiceType::Oneshot => "oneshot",
+    }
+}
+
+fn restart_word(restart: Restart) -> &'static str {
+    match restart {
+        Restart::No => "no",
+        Restart::Always => "always",
+        Restart::OnSuccess => "on-success",
+        Restart::OnFailure => "on-failure",
+        Restart::OnAbnormal => "on-abnormal",
+        Restart::OnAbort => "on-abort",
+        Restart::OnWatchdog => "on-watchdog",
+    }
+}

@@ -1,0 +1,284 @@
+//! A layer's tar stream, member by member.
+//!
+//! Formats: ustar, GNU long names, PAX. The `tar` crate's own iteration is not used: it splits PAX records at
+//! newlines, which breaks binary values such as `security.capability`, and reads headers of any size into memory.
+
+use std::io::{self, ErrorKind, Read};
+
+use anyhow::{Context, Result, bail};
+use tar::{EntryType, Header};
+
+const BLOCK: usize = 512;
+
+/// More than any name, link or set of extended attributes that Linux can hold (xattr(7): 64 KiB a value).
+const MAX_METADATA: u64 = 1024 * 1024;
+
+/// One member's header, the PAX and GNU extensions applied. Names are as they stand in the archive.
+pub(crate) struct Member {
+    pub(crate) path: Vec<u8>,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: EntryType,
+    pub(crate) mode: u32,
+    pub(crate) uid: u64,
+    pub(crate) gid: u64,
+    /// Bytes of content; 0 for all but regular files.
+    pub(crate) size: u64,
+    /// Sorted by name.
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// A tar stream being read.
+pub(crate) struct Archive<R> {
+    stream: R,
+    /// Content and padding of the member last returned that have not been read yet.
+    content: u64,
+    padding: u64,
+}
+
+/// What extension headers say of the member that follows.
+#[derive(Default)]
+struct Extensions {
+    long_path: Option<Vec<u8>>,
+    long_link: Option<Vec<u8>>,
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl<R: Read> Archive<R> {
+    pub(crate) fn new(stream: R) -> Self {
+        Self {
+            stream,
+            content: 0,
+            padding: 0,
+        }
+    }
+
+    /// The next member; its content is read through [`Archive::content`].
+    pub(crate) fn next_member(&mut self) -> Result<Option<Member>> {
+        let mut extensions = Extensions::default();
+        loop {
+            self.skip_content()?;
+            let Some(header) = self.header()? else {
+                return Ok(None);
+            };
+            let size = header
+                .entry_size()
+                .map_err(|_| malformed("size"))
+                .with_context(|| label(&header.path_bytes()))?;
+            match header.entry_type() {
+                EntryType::XHeader => extensions.records = records(&self.metadata(size)?)?,
+                // A global header holds a comment, such as git's commit; nothing in it concerns files.
+                EntryType::XGlobalHeader => drop(self.metadata(size)?),
+                EntryType::GNULongName => extensions.long_path = Some(self.name(size)?),
+                EntryType::GNULongLink => extensions.long_link = Some(self.name(size)?),
+                _ => return self.member(&header, extensions).map(Some),
+            }
+        }
+    }
+
+    /// The content of the member last returned.
+    pub(crate) fn content(&mut self) -> impl Read {
+        Content(self)
+    }
+
+    /// The stream, with what follows the archive's end still to be read.
+    pub(crate) fn into_inner(self) -> R {
+        self.stream
+    }
+
+    fn header(&mut self) -> Result<Option<Header>> {
+        let mut header = Header::new_old();
+        let block = header.as_mut_bytes();
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.stream.read(&mut block[filled..])? {
+                0 if filled == 0 => return Ok(None),
+                0 => return Err(truncated().into()),
+                n => filled += n,
+            }
+        }
+        if block.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
+        // The sum is taken with its own field as blanks.
+        let sum = |range: &[u8]| range.iter().map(|byte| u32::from(*byte)).sum::<u32>();
+        let expected = sum(&block[..148]) + sum(&block[156..]) + 8 * u32::from(b' ');
+        if header.cksum().ok() != Some(expected) {
+            return Err(
+                io::Error::new(ErrorKind::InvalidData, "no tar header where one must be").into(),
+            );
+        }
+        Ok(Some(header))
+    }
+
+    fn member(&mut self, header: &Header, extensions: Extensions) -> Result<Member> {
+        let path = header.path_bytes().into_owned();
+        let link = header.link_name_bytes().map(std::borrow::Cow::into_owned);
+        let mut member = Member {
+            path: extensions.long_path.unwrap_or(path),
+            link: extensions.long_link.or(link).unwrap_or_default(),
+            kind: header.entry_type(),
+            mode: header.mode().map_err(|_| malformed("mode"))? & 0o7777,
+            uid: header.uid().map_err(|_| malformed("uid"))?,
+            gid: header.gid().map_err(|_| malformed("gid"))?,
+            size: header.entry_size().map_err(|_| malformed("size"))?,
+            xattrs: Vec::new(),
+        };
+        for (key, value) in extensions.records {
+            member.apply(&key, value).with_context(|| member.label())?;
+        }
+        member.xattrs.sort();
+        if member
+            .size
+            .checked_add(BLOCK as u64)
+            .is_none_or(|size| size > i64::MAX as u64)
+        {
+            return Err(malformed("size")).with_context(|| member.label());
+        }
+        // Old archives mark a directory by its trailing slash alone.
+        if member.kind == EntryType::Regular && member.path.ends_with(b"/") {
+            member.kind = EntryType::Directory;
+        }
+        match member.kind {
+            EntryType::Regular | EntryType::Continuous => {}
+            // Links and special files have no content, whatever their size field says (POSIX pax).
+            EntryType::Link
+            | EntryType::Symlink
+            | EntryType::Char
+            | EntryType::Block
+            | EntryType::Fifo => member.size = 0,
+            _ => {}
+        }
+        self.expect_content(member.size);
+        Ok(member)
+    }
+
+    fn expect_content(&mut self, size: u64) {
+        self.content = size;
+        self.padding = size.next_multiple_of(BLOCK as u64) - size;
+    }
+
+    fn skip_content(&mut self) -> io::Result<()> {
+        let left = self.content + self.padding;
+        (self.content, self.padding) = (0, 0);
+        match io::copy(&mut (&mut self.stream).take(left), &mut io::sink())? {
+            skipped if skipped < left => Err(truncated()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The content of an extension header.
+    fn metadata(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > MAX_METADATA {
+            bail!("an extension header of {size} bytes; at most {MAX_METADATA} are read");
+        }
+        self.expect_content(size);
+        let mut data = Vec::new();
+        self.content().read_to_end(&mut data)?;
+        Ok(data)
+    }
+
+    fn name(&mut self, size: u64) -> Result<Vec<u8>> {
+        let mut name = self.metadata(size)?;
+        if name.last() == Some(&0) {
+            name.pop();
+        }
+        Ok(name)
+    }
+}
+
+impl Member {
+    /// The member as errors name it.
+    pub(crate) fn label(&self) -> String {
+        label(&self.path)
+    }
+
+    /// Applies one PAX record, of those that concern what is stored.
+    fn apply(&mut self, key: &[u8], value: Vec<u8>) -> Result<()> {
+        match key {
+            b"path" => self.path = value,
+            b"linkpath" => self.link = value,
+            b"size" => self.size = number(&value, "size")?,
+            b"uid" => self.uid = number(&value, "uid")?,
+            b"gid" => self.gid = number(&value, "gid")?,
+            _ if key.starts_with(b"GNU.sparse.") => bail!("sparse files are not supported"),
+            _ => {
+                if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
+                    self.xattrs.retain(|(known, _)| known != name);
+                    self.xattrs.push((name.to_owned(), value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn label(path: &[u8]) -> String {
+    format!("entry `{}`", String::from_utf8_lossy(path))
+}
+
+/// Reads a member's content and nothing beyond; a stream that ends before is an error.
+struct Content<'a, R>(&'a mut Archive<R>);
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let archive = &mut *self.0;
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(archive.content).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        match archive.stream.read(&mut buffer[..wanted])? {
+            0 => Err(truncated()),
+            read => {
+                archive.content -= read as u64;
+                Ok(read)
+            }
+        }
+    }
+}
+
+/// PAX records: `LENGTH KEY=VALUE\n`, the value of any bytes.
+fn records(mut data: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
+    while !data.is_empty() {
+        let record = record(data).ok_or_else(|| malformed("PAX header"))?;
+        data = record.rest;
+        found.push((record.key.to_owned(), record.value.to_owned()));
+    }
+    Ok(found)
+}
+
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+fn record(data: &[u8]) -> Option<Record<'_>> {
+    let blank = data.iter().position(|byte| *byte == b' ')?;
+    let length: usize = std::str::from_utf8(&data[..blank]).ok()?.parse().ok()?;
+    let (record, rest) = data.split_at_checked(length)?;
+    let record = record.get(blank + 1..)?.strip_suffix(b"\n")?;
+    let equals = record.iter().position(|byte| *byte == b'=')?;
+    let (key, value) = (&record[..equals], &record[equals + 1..]);
+    Some(Record { key, value, rest })
+}
+
+fn number(value: &[u8], field: &str) -> Result<u64> {
+    let parsed = std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    Ok(parsed.ok_or_else(|| malformed(field))?)
+}
+
+fn malformed(field: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("its {field} is malformed"))
+}
+
+fn truncated() -> io::Error {
+    io::Error::new(
+        ErrorKind::UnexpectedEof,
+        "the layer ends before its archive does",
+    )
+}

@@ -1,0 +1,74 @@
+//! An image's tree as files: hard links to the repository's objects in a private directory.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the store owns what lies in its own private directories"
+)]
+
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ostree::{RepoCheckoutAtOptions, gio};
+use rustix::fs::CWD;
+use tempfile::TempDir;
+
+use crate::hint::Hinted;
+use crate::store::{Store, StoredImage};
+
+/// A checked-out image, removed when dropped unless kept.
+///
+/// Each file *is* the repository's object: writing to it would change every container that shares it. Whatever is
+/// changed must be replaced.
+#[derive(Debug)]
+pub struct Checkout {
+    /// Holds the root; removed when dropped.
+    private: TempDir,
+    rootfs: PathBuf,
+}
+
+impl Checkout {
+    /// The directory that is the image's root.
+    pub fn dir(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// Moves the root to `at`, which must not exist and lie on the same file system. Not synced: the caller does
+    /// that once for all it puts there.
+    pub fn keep(self, at: &Path) -> Result<()> {
+        let moving = || format!("moving the checkout to `{}`", at.display());
+        std::fs::rename(&self.rootfs, at).with_context(moving)?;
+        self.private.close().with_context(moving)
+    }
+}
+
+impl Store {
+    /// Checks the image out below `parent`, which must lie on the repository's file system.
+    pub fn checkout(&self, image: &StoredImage, parent: &Path) -> Result<Checkout> {
+        let checking_out = || format!("checking out `{}`", image.reference);
+        let private = tempfile::Builder::new()
+            .prefix(".checkout-")
+            .tempdir_in(parent)
+            .with_context(checking_out)?;
+        let rootfs = private.path().join("rootfs");
+        let options = RepoCheckoutAtOptions {
+            no_copy_fallback: true,
+            // The empty file is the one of which an image has thousands: more than ext4 allows links (65,000).
+            force_copy_zerosized: true,
+            ..RepoCheckoutAtOptions::default()
+        };
+        let done = self.repo.checkout_at(
+            Some(&options),
+            CWD.as_raw_fd(),
+            &rootfs,
+            &image.commit,
+            gio::Cancellable::NONE,
+        );
+        done.hint(format!(
+            "`{}` must lie on the file system of the repository, `{}`",
+            parent.display(),
+            self.path.display()
+        ))
+        .with_context(checking_out)?;
+        Ok(Checkout { private, rootfs })
+    }
+}

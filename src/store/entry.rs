@@ -1,0 +1,281 @@
+//! What a layer says: its entries, checked, and the compact form in which the store keeps them.
+//!
+//! The form is JSON lines: a header with the format's number and the layer's diff_id, then one line an entry.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+
+/// The format this build writes; a layer stored in another one is imported again.
+pub(crate) const FORMAT: u32 = 1;
+
+/// The prefix that makes a name a whiteout (OCI image-spec, layer.md).
+const WHITEOUT: &str = ".wh.";
+
+/// The whiteout of everything that lower layers have in a directory.
+const OPAQUE: &str = ".wh..wh..opq";
+
+/// Extended attributes, sorted by name; values as hexadecimal text.
+pub(crate) type Xattrs = Vec<(String, String)>;
+
+/// Owner, mode (permission bits alone) and extended attributes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Attributes {
+    #[serde(rename = "m")]
+    pub(crate) mode: u32,
+    #[serde(rename = "u", default, skip_serializing_if = "is_zero")]
+    pub(crate) uid: u32,
+    #[serde(rename = "g", default, skip_serializing_if = "is_zero")]
+    pub(crate) gid: u32,
+    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) xattrs: Xattrs,
+}
+
+/// One entry of a layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    /// Checked: relative, UTF-8, without `.` and `..`; empty for the root itself. For a whiteout the path of what it
+    /// removes, for an opaque marker that of the directory.
+    #[serde(rename = "p")]
+    pub(crate) path: String,
+    #[serde(rename = "n")]
+    pub(crate) node: Node,
+}
+
+/// What an entry puts at its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Node {
+    /// A directory.
+    Dir(Attributes),
+    /// A regular file: its attributes are part of the object.
+    File {
+        #[serde(rename = "o")]
+        object: String,
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// A symbolic link.
+    Symlink {
+        #[serde(rename = "o")]
+        object: String,
+        #[serde(rename = "t")]
+        target: String,
+        #[serde(flatten)]
+        attributes: Attributes,
+    },
+    /// Another name for what is at a path of this image.
+    Hardlink {
+        #[serde(rename = "t")]
+        target: String,
+    },
+    /// Lower layers' file or tree at this path is not there.
+    Whiteout,
+    /// Lower layers' content of this directory is not there.
+    Opaque,
+}
+
+/// What a file name means in a layer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// A file or directory of that path.
+    Plain(String),
+    /// The whiteout of that path.
+    Whiteout(String),
+    /// That directory is opaque.
+    Opaque(String),
+    /// Bookkeeping of aufs.
+    Nothing,
+}
+
+/// Checks an archive's path and returns it with its superfluous parts removed.
+pub(crate) fn clean_path(raw: &[u8]) -> Result<String> {
+    let Ok(path) = std::str::from_utf8(raw) else {
+        bail!("its name is not UTF-8");
+    };
+    if path.starts_with('/') {
+        bail!("its name is absolute");
+    }
+    if path.contains('\0') {
+        bail!("its name has a NUL byte");
+    }
+    if path.len() > 4095 {
+        bail!("its name is longer than Linux allows");
+    }
+    let mut clean = String::with_capacity(path.len());
+    for part in path.split('/') {
+        match part {
+            "" | "." => continue,
+            ".." => bail!("its name has a `..` component"),
+            part if part.len() > 255 => bail!("its name is longer than Linux allows"),
+            part => {
+                if !clean.is_empty() {
+                    clean.push('/');
+                }
+                clean.push_str(part);
+            }
+        }
+    }
+    Ok(clean)
+}
+
+/// Tells whiteouts from plain names.
+pub(crate) fn meaning(path: String) -> Result<Meaning> {
+    let (dir, name) = match path.rsplit_once('/') {
+        Some((dir, name)) => (dir, name),
+        None => ("", path.as_str()),
+    };
+    if name == OPAQUE {
+        return Ok(Meaning::Opaque(dir.to_owned()));
+    }
+    match name.strip_prefix(WHITEOUT) {
+        Some("" | "." | "..") => bail!("it is a whiteout of nothing"),
+        Some(inner) if inner.starts_with(WHITEOUT) => Ok(Meaning::Nothing),
+        Some(hidden) if dir.is_empty() => Ok(Meaning::Whiteout(hidden.to_owned())),
+        Some(hidden) => Ok(Meaning::Whiteout(format!("{dir}/{hidden}"))),
+        None => Ok(Meaning::Plain(path)),
+    }
+}
+
+/// The directory a path lies in; empty for the root.
+pub(crate) fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(dir, _)| dir)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    format: u32,
+    diff_id: String,
+    entries: usize,
+}
+
+/// The entries as bytes.
+pub(crate) fn serialize(diff_id: &str, entries: &[Entry]) -> Result<Vec<u8>> {
+    let header = Header {
+        format: FORMAT,
+        diff_id: diff_id.to_owned(),
+        entries: entries.len(),
+    };
+    let mut bytes = serde_json::to_vec(&header)?;
+    bytes.push(b'\n');
+    for entry in entries {
+        serde_json::to_writer(&mut bytes, entry)?;
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
+}
+
+/// The entries that [`serialize`] wrote; `None` for another format.
+pub(crate) fn deserialize(bytes: &[u8], at: &Path) -> Result<Option<Vec<Entry>>> {
+    let reading = || format!("reading the entries in `{}`", at.display());
+    let mut lines = BufReader::new(bytes).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let header: Header = serde_json::from_str(&first).with_context(reading)?;
+    if header.format != FORMAT {
+        return Ok(None);
+    }
+    let mut entries = Vec::new();
+    for line in lines {
+        entries.push(serde_json::from_str(&line?).with_context(reading)?);
+    }
+    if entries.len() != header.entries {
+        bail!(
+            "reading the entries in `{}`: some are missing",
+            at.display()
+        );
+    }
+    Ok(Some(entries))
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_cleaned_or_refused() {
+        for (raw, clean) in [("./", ""), ("./a//b/", "a/b"), ("a/./b", "a/b"), ("a", "a")] {
+            assert_eq!(clean_path(raw.as_bytes()).unwrap(), clean);
+        }
+        let long = "x".repeat(256);
+        for (raw, error) in [
+            (&b"a/../b"[..], "its name has a `..` component"),
+            (b"..", "its name has a `..` component"),
+            (b"/etc/passwd", "its name is absolute"),
+            (b"caf\xe9", "its name is not UTF-8"),
+            (b"a\0b", "its name has a NUL byte"),
+            (long.as_bytes(), "its name is longer than Linux allows"),
+        ] {
+            assert_eq!(clean_path(raw).unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn whiteouts_are_told_from_names() {
+        for (path, expected) in [
+            ("a/b", Meaning::Plain("a/b".into())),
+            ("a/.wh.b", Meaning::Whiteout("a/b".into())),
+            (".wh.b", Meaning::Whiteout("b".into())),
+            ("a/.wh..wh..opq", Meaning::Opaque("a".into())),
+            (".wh..wh.plnk", Meaning::Nothing),
+        ] {
+            assert_eq!(meaning(path.to_owned()).unwrap(), expected);
+        }
+        let error = meaning("a/.wh...".to_owned()).unwrap_err();
+        assert_eq!(error.to_string(), "it is a whiteout of nothing");
+    }
+
+    #[test]
+    fn entries_survive_their_form() {
+        let attributes = Attributes {
+            mode: 0o4755,
+            uid: 1,
+            gid: 0,
+            xattrs: vec![("user.a".into(), "0a00".into())],
+        };
+        let (object, target) = ("00".to_owned(), "b\n".to_owned());
+        let nodes = [
+            Node::Dir(Attributes::default()),
+            Node::File {
+                object: object.clone(),
+                attributes: attributes.clone(),
+            },
+            Node::Symlink {
+                object,
+                target: target.clone(),
+                attributes,
+            },
+            Node::Hardlink { target },
+            Node::Whiteout,
+            Node::Opaque,
+        ];
+        let entries: Vec<_> = nodes
+            .into_iter()
+            .map(|node| Entry {
+                path: "a".into(),
+                node,
+            })
+            .collect();
+        let bytes = serialize("sha256:00", &entries).unwrap();
+        assert_eq!(
+            deserialize(&bytes, Path::new("x")).unwrap().unwrap(),
+            entries
+        );
+        let text = String::from_utf8(bytes).unwrap();
+        let other = text.replacen("\"format\":1", "\"format\":2", 1);
+        assert_eq!(deserialize(other.as_bytes(), Path::new("x")).unwrap(), None);
+        let cut = &text[..text.trim_end().rfind('\n').unwrap()];
+        assert_eq!(
+            deserialize(cut.as_bytes(), Path::new("x"))
+                .unwrap_err()
+                .to_string(),
+            "reading the entries in `x`: some are missing"
+        );
+    }
+}

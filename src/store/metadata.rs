@@ -1,0 +1,65 @@
+//! What the store knows of an image beside its files: the metadata of the image's commit.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration};
+use ostree::glib;
+
+use crate::image::reference::ImageRef;
+use crate::image::remote::{RemoteImage, diff_ids};
+use crate::store::StoredImage;
+
+/// The layout of the metadata; another one is as if the image were not there.
+const FORMAT: u32 = 1;
+
+const FORMAT_KEY: &str = "bedplate.format";
+const REFERENCE: &str = "bedplate.reference";
+const INDEX_DIGEST: &str = "bedplate.index-digest";
+const MANIFEST_DIGEST: &str = "bedplate.manifest-digest";
+const MANIFEST: &str = "bedplate.manifest";
+const CONFIG: &str = "bedplate.config";
+
+/// The metadata of an image's commit, `a{sv}`.
+pub(crate) fn write(image: &RemoteImage) -> Result<glib::Variant> {
+    let manifest = serde_json::to_string(&image.manifest).context("writing the manifest")?;
+    let config = serde_json::to_string(&image.config).context("writing the config")?;
+    let dict = glib::VariantDict::new(None);
+    dict.insert(FORMAT_KEY, FORMAT);
+    for (key, value) in [
+        (REFERENCE, image.reference.to_string()),
+        (INDEX_DIGEST, image.index_digest.to_string()),
+        (MANIFEST_DIGEST, image.manifest_digest.to_string()),
+        (MANIFEST, manifest),
+        (CONFIG, config),
+    ] {
+        dict.insert(key, value);
+    }
+    Ok(dict.end())
+}
+
+/// The image that [`write`] described; `None` for another format.
+pub(crate) fn read(commit: &str, metadata: &glib::Variant) -> Result<Option<StoredImage>> {
+    let values: HashMap<String, glib::Variant> =
+        metadata.get().context("the commit has no metadata")?;
+    if values.get(FORMAT_KEY).and_then(glib::Variant::get::<u32>) != Some(FORMAT) {
+        return Ok(None);
+    }
+    let text = |key: &str| -> Result<String> {
+        let value = values.get(key).and_then(glib::Variant::get);
+        value.with_context(|| format!("the commit's metadata lacks `{key}`"))
+    };
+    let digest = |key: &str| -> Result<Digest> {
+        Digest::try_from(text(key)?).with_context(|| format!("parsing `{key}`"))
+    };
+    let config: ImageConfiguration =
+        serde_json::from_str(&text(CONFIG)?).with_context(|| format!("parsing `{CONFIG}`"))?;
+    Ok(Some(StoredImage {
+        reference: ImageRef::try_from(text(REFERENCE)?)?,
+        index_digest: digest(INDEX_DIGEST)?,
+        manifest_digest: digest(MANIFEST_DIGEST)?,
+        diff_ids: diff_ids(&config)?,
+        config,
+        commit: commit.to_owned(),
+    }))
+}

@@ -1,0 +1,143 @@
+//! The store: images and their layers in an OSTree repository of mode bare.
+//!
+//! ```text
+//! /var/lib/bedplate/repo/            0700
+//!   refs/heads/bedplate/
+//!     layer/sha256-HEX               by diff_id: rootfs/ (the layer's own files), entries (what they are)
+//!     image/sha256-HEX               by manifest digest: the merged tree; metadata: reference, digests, manifest, config
+//!   objects/                         one object per distinct file: content, owner, mode and extended attributes
+//! ```
+//!
+//! Layers are laid over one another in memory, from their lists of entries; files are written once, when their layer
+//! is read. What is here is what was verified: blobs by skopeo, tar streams by their diff_id. Writers hold the lock
+//! of [`crate`]'s state; nothing here takes it.
+
+mod archive;
+mod checkout;
+mod entry;
+mod import;
+mod inflate;
+mod layer;
+mod merge;
+mod metadata;
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration};
+use ostree::gio::{self, prelude::InputStreamExtManual};
+use ostree::{MutableTree, Repo, RepoMode};
+
+pub use crate::store::checkout::Checkout;
+
+use crate::image::reference::ImageRef;
+use crate::root::Root;
+use crate::store::entry::Entry;
+
+/// Where the repository lies in the host root.
+const REPO: &str = "/var/lib/bedplate/repo";
+
+/// The repository.
+pub struct Store {
+    repo: Repo,
+    path: PathBuf,
+}
+
+/// An image of which every file is in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredImage {
+    /// As it was last asked for.
+    pub reference: ImageRef,
+    /// Of what the reference named: an index, or the manifest itself.
+    pub index_digest: Digest,
+    /// Of the manifest for this machine's platform.
+    pub manifest_digest: Digest,
+    /// The image's config.
+    pub config: ImageConfiguration,
+    /// The digest of each layer's tar stream, lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// Checksum of the commit that holds the merged tree.
+    pub commit: String,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Store({})", self.path.display())
+    }
+}
+
+impl Store {
+    /// Opens the root's repository, which is made if it is missing.
+    pub fn open(root: &Root) -> Result<Self> {
+        let path = root.outside(REPO);
+        let opening = || format!("opening the store `{}`", path.display());
+        root.create_dir_all("/var/lib", 0o755)?;
+        root.create_dir_all(REPO, 0o700)?;
+        let repo = Repo::new_for_path(&path);
+        // Completes a repository that a crash left half made, and opens it.
+        repo.create(RepoMode::Bare, gio::Cancellable::NONE)
+            .with_context(opening)?;
+        Ok(Self { repo, path })
+    }
+
+    /// The image with this manifest, if the store has it.
+    pub fn find(&self, manifest_digest: &Digest) -> Result<Option<StoredImage>> {
+        let looking = || format!("looking for the image {manifest_digest}");
+        let found = self.repo.resolve_rev(&image_ref(manifest_digest), true);
+        let Some(commit) = found.with_context(looking)? else {
+            return Ok(None);
+        };
+        let (variant, _) = self.repo.load_commit(&commit).with_context(looking)?;
+        metadata::read(&commit, &variant.child_value(0)).with_context(looking)
+    }
+
+    /// Forgets the image. Its layers stay until the store is pruned; one that is not there is fine.
+    pub fn remove_image(&self, manifest_digest: &Digest) -> Result<()> {
+        let name = image_ref(manifest_digest);
+        let removing = || format!("removing the image {manifest_digest}");
+        if self
+            .repo
+            .resolve_rev(&name, true)
+            .with_context(removing)?
+            .is_none()
+        {
+            return Ok(());
+        }
+        self.repo
+            .set_ref_immediate(None, &name, None, gio::Cancellable::NONE)
+            .with_context(removing)
+    }
+
+    /// The entries of a layer that is in the store; one stored in another format counts as missing.
+    fn layer_entries(&self, diff_id: &Digest) -> Result<Option<Vec<Entry>>> {
+        let name = layer_ref(diff_id);
+        if self.repo.resolve_rev(&name, true)?.is_none() {
+            return Ok(None);
+        }
+        let (object, _) = MutableTree::from_commit(&self.repo, &name)?.lookup("entries")?;
+        let object = object.context("it has no list of entries")?;
+        let (stream, _, _) = self.repo.load_file(&object, gio::Cancellable::NONE)?;
+        let mut bytes = Vec::new();
+        stream
+            .context("its list of entries is no file")?
+            .into_read()
+            .read_to_end(&mut bytes)
+            .context("reading its entries")?;
+        entry::deserialize(&bytes, Path::new(&name))
+    }
+}
+
+fn layer_ref(diff_id: &Digest) -> String {
+    format!("bedplate/layer/{}", ref_name(diff_id))
+}
+
+fn image_ref(manifest_digest: &Digest) -> String {
+    format!("bedplate/image/{}", ref_name(manifest_digest))
+}
+
+/// A digest as a component of a ref, which may have no colon.
+fn ref_name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm(), digest.digest())
+}

@@ -1,0 +1,109 @@
+//! The host's side: programs run on it, the build's files, the environment that steers the tests.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The program under test, freshly built by cargo.
+pub(crate) const BEDPLATE: &str = env!("CARGO_BIN_EXE_bedplate");
+
+/// `BEDPLATE_KEEP=1`: guests stay up, directories stay.
+pub(crate) fn keeps_guests() -> bool {
+    env::var_os("BEDPLATE_KEEP").is_some_and(|value| value == "1")
+}
+
+/// A line for the person who runs the tests.
+#[expect(clippy::print_stderr, reason = "the one place that does")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A file of the project.
+pub(crate) fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The folder that holds the build of the program under test.
+fn build() -> &'static Path {
+    Path::new(BEDPLATE).parent().unwrap_or(Path::new("."))
+}
+
+/// Cargo's target directory.
+pub(crate) fn target() -> &'static Path {
+    build().parent().unwrap_or(build())
+}
+
+/// Runs a program to its end and returns its stdout; any status but 0 is an error with its stderr.
+pub(crate) fn output<S: AsRef<OsStr>>(
+    program: S,
+    argv: &[&str],
+    last: Option<&Path>,
+) -> Result<String> {
+    let mut command = Command::new(&program);
+    command.args(argv).args(last).stdin(Stdio::null());
+    let output = command
+        .output()
+        .with_context(|| format!("running {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The launcher, linked statically: the one that `BEDPLATE_LAUNCH` names, else built here, once.
+pub(crate) fn launcher() -> Result<&'static Path> {
+    static LAUNCHER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let made = LAUNCHER.get_or_init(|| make_launcher().map_err(|error| format!("{error:#}")));
+    match made {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("making the launcher: {error}"),
+    }
+}
+
+fn make_launcher() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BEDPLATE_LAUNCH") {
+        let path = PathBuf::from(path);
+        ensure!(
+            path.is_file(),
+            "BEDPLATE_LAUNCH names no file: `{}`",
+            path.display()
+        );
+        return Ok(path);
+    }
+    let profile = match build().file_name().and_then(OsStr::to_str) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo
+        .args([
+            "rustc",
+            "--quiet",
+            "--bin",
+            "bedplate-launch",
+            "--profile",
+            profile,
+        ])
+        .arg("--manifest-path")
+        .arg(project("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target())
+        .args(["--", "-C", "target-feature=+crt-static"]);
+    ensure!(cargo.status()?.success(), "{cargo:?}");
+    // The next ordinary build puts a dynamic one in its place.
+    let (built, kept) = (build().join("bedplate-launch"), target().join("vm/launch"));
+    fs::create_dir_all(target().join("vm"))?;
+    let new = kept.with_extension(std::process::id().to_string());
+    fs::copy(&built, &new).with_context(|| format!("copying `{}`", built.display()))?;
+    fs::rename(&new, &kept)?;
+    Ok(kept)
+}
