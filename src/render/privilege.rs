@@ -9,6 +9,7 @@ use containers_image_proxy::oci_spec::runtime::{
 };
 
 use crate::launch::{LaunchPlan, Notify};
+use crate::render::files::RenderedFile;
 use crate::render::{capability, mount, oci, plan, syntax};
 
 /// Ends a line about a privilege without a bound.
@@ -200,6 +201,20 @@ pub(crate) fn of_tmpfiles(text: &str) -> Vec<String> {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| format!("systemd-tmpfiles does `{line}` on the host"))
+        .collect()
+}
+
+/// Lines for the files that the image puts on the host.
+pub(crate) fn of_files(files: &[RenderedFile]) -> Vec<String> {
+    files
+        .iter()
+        .map(|file| {
+            let root = match file.path.parent() {
+                Some(parent) if rules(&file.path) || rules(parent) => ROOT,
+                _ => "",
+            };
+            format!("puts {} on the host{root}", file.path.display())
+        })
         .collect()
 }
 

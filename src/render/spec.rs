@@ -20,7 +20,7 @@ use crate::render::mount::{Plan, View};
 use crate::render::oci::{build, has_namespace};
 use crate::render::resolve::Filled;
 use crate::render::template::{Context, render};
-use crate::render::{Subject, capability, device, mount, process, seccomp};
+use crate::render::{Subject, capability, mount, process, seccomp};
 
 const VERSION: &str = "1.0.2";
 
@@ -43,8 +43,7 @@ pub(crate) fn from_manifest(
     let identity = process::identity(filled, &image, subject)?;
     let host = subject.bounding.as_ref();
     let grant = capability::grant(&container.capabilities, identity.uid, host)
-        .context("[container] capabilities")?;
-    device::check(&container.devices)?;
+        .context("manifest.toml: container.capabilities")?;
     let granted = &grant.granted;
     let plan = Plan {
         binds: &filled.binds,
