@@ -2,7 +2,7 @@
 # What the builds of the example images share: one Debian base layer, an image put on top of it by umoci, and a
 # cache by the hash of the recipe. Sourced by examples/*/build.
 #
-# The cache is $BEDPLATE_CACHE, or target/images in the repository. It holds one OCI layout per image and one
+# The cache is images/ below $BEDPLATE_CACHE, or below target/ in the repository. It holds one OCI layout per image and one
 # for the base, each named by the hash of everything it is made from; what is in it is complete.
 
 readonly suite=trixie
@@ -13,7 +13,7 @@ umask 022
 
 examples=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 repository=$(dirname "$examples")
-cache=${BEDPLATE_CACHE:-$repository/target/images}
+cache=${BEDPLATE_CACHE:-$repository/target}/images
 architecture=$(dpkg --print-architecture)
 work=
 
@@ -93,6 +93,12 @@ store() {
     done
 }
 
+# empty LAYOUT: make it, with an image without layers tagged base.
+empty() {
+    umoci init --layout "$1"
+    umoci new --image "$1:base"
+}
+
 # base: print the layout that holds the Debian base as oci:LAYOUT:base; make it when the cache lacks it.
 base() {
     local hash layout started=$SECONDS
@@ -100,8 +106,7 @@ base() {
     layout=$cache/base-$hash
     if [ ! -d "$layout" ]; then
         say "making the Debian $suite base layer"
-        umoci init --layout "$work/base"
-        umoci new --image "$work/base:base"
+        empty "$work/base"
         umoci unpack --image "$work/base:base" "$work/base-bundle"
         # Copyright files stay: whoever hands the image on has to hand them on.
         sources | mmdebstrap --quiet --variant=essential --format=directory \
@@ -178,9 +183,11 @@ publish() {
 
 # build_image NAME OUTPUT DIRECTORY [FILE...]: make or reuse the image NAME and leave it as oci:OUTPUT:latest. Made from
 # the recipe in DIRECTORY and further files by the caller's `fill ROOTFS`; `config` holds umoci's options for its config.
+# It lies on the base layer, or on nothing with from=scratch.
 config=()
+from=base
 build_image() {
-    local name=$1 output=$2 hash layout started=$SECONDS from
+    local name=$1 output=$2 hash layout started=$SECONDS
     shift 2
     need mmdebstrap=mmdebstrap umoci=umoci flock=util-linux
     mkdir -p "$cache"
@@ -192,8 +199,11 @@ build_image() {
     hash=$(recipe "$examples/lib.sh" "$@")
     layout=$cache/$name-$hash
     if [ ! -d "$layout" ]; then
-        from=$(base)
-        cp --archive "$from" "$work/layout"
+        if [ "$from" = base ]; then
+            cp --archive "$(base)" "$work/layout"
+        else
+            empty "$work/layout"
+        fi
         umoci unpack --image "$work/layout:base" "$work/bundle"
         fill "$work/bundle/rootfs"
         if [ -d "$1/exports" ]; then cp --recursive "$1/exports" "$work/bundle/rootfs/exports"; fi

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,7 @@ use bedplate::image::remote;
 use bedplate::progress::{Event, Report};
 use bedplate::root::Root;
 use bedplate::store::{Store, StoredImage};
+use serde_json::{Value, json};
 
 /// A temporary root with a store, and an OCI layout beside it.
 struct Host {
@@ -177,6 +179,252 @@ fn what_is_known_is_not_fetched() {
     assert_eq!(host.store.find(&digest).unwrap(), None);
     let (back, events) = host.import("one").unwrap();
     assert_eq!((back, events), (stored, Vec::new()));
+}
+
+/// Blobs and an index written by hand, for images that no tool would make.
+struct Layout(PathBuf);
+
+/// A layer to be written: the blob, its media type and the diff_id that the config claims.
+struct Blob {
+    data: Vec<u8>,
+    kind: &'static str,
+    diff_id: String,
+}
+
+const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+impl Layout {
+    fn new(host: &Host) -> Self {
+        let dir = host.path("layout");
+        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Self(dir)
+    }
+
+    fn blob(&self, data: &[u8], kind: &str) -> Value {
+        let digest = sha256(data);
+        fs::write(self.0.join("blobs/sha256").join(&digest[7..]), data).unwrap();
+        json!({"mediaType": kind, "digest": digest, "size": data.len()})
+    }
+
+    /// Writes an image for an architecture and returns its manifest's descriptor.
+    fn image(&self, arch: &str, layers: &[Blob]) -> Value {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| &layer.diff_id).collect();
+        let config = json!({"architecture": arch, "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
+        let config = self.blob(
+            config.to_string().as_bytes(),
+            "application/vnd.oci.image.config.v1+json",
+        );
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| self.blob(&layer.data, layer.kind))
+            .collect();
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers});
+        let mut descriptor = self.blob(manifest.to_string().as_bytes(), MANIFEST);
+        descriptor["platform"] = json!({"architecture": arch, "os": "linux"});
+        descriptor
+    }
+
+    fn tag(&self, mut descriptor: Value) {
+        descriptor["annotations"] = json!({"org.opencontainers.image.ref.name": "tag"});
+        let index = json!({"schemaVersion": 2, "manifests": [descriptor]});
+        fs::write(self.0.join("index.json"), index.to_string()).unwrap();
+    }
+
+    /// Replaces a blob by another content under its old name.
+    fn corrupt(&self, digest: &str, data: &[u8]) {
+        fs::write(self.0.join("blobs/sha256").join(&digest[7..]), data).unwrap();
+    }
+}
+
+fn sha256(data: &[u8]) -> String {
+    let sum = openssl::sha::sha256(data);
+    let hex: String = sum
+        .iter()
+        .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+    format!("sha256:{hex}")
+}
+
+fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        // Names are written as they are.
+        header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        builder.append(&header, content.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn plain(files: &[(&str, &str)]) -> Blob {
+    let data = archive(files);
+    let diff_id = sha256(&data);
+    let kind = TAR;
+    Blob {
+        data,
+        kind,
+        diff_id,
+    }
+}
+
+#[test]
+fn every_compression_is_read() {
+    let host = Host::new();
+    let layout = Layout::new(&host);
+    let zstd = |data: &[u8]| zstd::stream::encode_all(data, 0).unwrap();
+    let gzip = |data: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    };
+    let packed = |name: &str, kind, pack: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let data = archive(&[(name, name)]);
+        let diff_id = sha256(&data);
+        // Two members or frames, cut in the middle of the archive.
+        let (front, back) = data.split_at(700);
+        let data = [pack(front), pack(back)].concat();
+        Blob {
+            data,
+            kind,
+            diff_id,
+        }
+    };
+    layout.tag(layout.image(
+        "amd64",
+        &[
+            packed("plain", TAR, &<[u8]>::to_vec),
+            packed("gzip", "application/vnd.oci.image.layer.v1.tar+gzip", &gzip),
+            packed("zstd", "application/vnd.oci.image.layer.v1.tar+zstd", &zstd),
+        ],
+    ));
+    let (stored, _) = host.import("tag").unwrap();
+    let checkout = host.store.checkout(&stored, host.dir.path()).unwrap();
+    let names: Vec<_> = listing(checkout.dir()).into_keys().collect();
+    assert_eq!(names, ["", "gzip", "plain", "zstd"]);
+}
+
+#[test]
+fn an_index_and_its_manifest_have_a_digest_each() {
+    let host = Host::new();
+    let layout = Layout::new(&host);
+    let arch = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
+    let ours = layout.image(arch, &[plain(&[("ours", "1")])]);
+    let other = layout.image("s390x", &[plain(&[("other", "1")])]);
+    let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other, ours]});
+    let index = layout.blob(index.to_string().as_bytes(), INDEX);
+    layout.tag(index.clone());
+    let image = remote::open(&host.reference("tag")).unwrap();
+    assert_eq!(image.index_digest.to_string(), index["digest"]);
+    assert_eq!(image.manifest_digest.to_string(), ours["digest"]);
+    let stored = host.store.import(image, &Report::silent()).unwrap();
+    assert_eq!(stored.index_digest.to_string(), index["digest"]);
+    assert_eq!(
+        host.store.find(&stored.manifest_digest).unwrap(),
+        Some(stored)
+    );
+}
+
+/// The whole chain as it is printed, the temporary directory as `DIR`.
+fn failure(host: &Host) -> String {
+    let error = host.import("tag").unwrap_err();
+    format!("{error:#}").replace(host.dir.path().to_str().unwrap(), "DIR")
+}
+
+#[test]
+fn what_is_wrong_with_a_layer_is_said() {
+    let two = || [plain(&[("good", "1")]), plain(&[("bad/../x", "1")])];
+    // skopeo's words on a blob that is another one than its descriptor says, shorter, or longer.
+    let corrupted = "layer DIGEST: corrupted blob, expecting DIGEST";
+    for (change, error) in [
+        (
+            None,
+            "layer DIGEST: entry `bad/../x`: its name has a `..` component",
+        ),
+        (Some(vec![b'x'; 2048]), corrupted),
+        (Some(vec![0; 600]), corrupted),
+        (Some(vec![0; 300_000]), corrupted),
+        (Some(vec![]), corrupted),
+    ] {
+        let host = Host::new();
+        let layout = Layout::new(&host);
+        let layers = two();
+        let digest = sha256(&layers[1].data);
+        layout.tag(layout.image("amd64", &layers));
+        if let Some(data) = change {
+            layout.corrupt(&digest, &data);
+        }
+        let found = failure(&host).replace(&digest, "DIGEST");
+        assert_eq!(found, format!("importing `oci:DIR/layout:tag`: {error}"));
+        // The first layer stays, nothing refers to the second.
+        let refs = host.path("root/var/lib/bedplate/repo/refs/heads/bedplate");
+        assert_eq!(fs::read_dir(refs.join("layer")).unwrap().count(), 1);
+        assert!(!refs.join("image").exists());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_image_is_said() {
+    let host = Host::new();
+    let layout = Layout::new(&host);
+    let mut wrong = plain(&[("f", "1")]);
+    let diff_id = std::mem::replace(&mut wrong.diff_id, sha256(b"other"));
+    let digest = sha256(&wrong.data);
+    layout.tag(layout.image("amd64", &[wrong]));
+    assert_eq!(
+        failure(&host),
+        format!(
+            "importing `oci:DIR/layout:tag`: layer {digest}: its content has the diff_id {diff_id}, the image's config says {}",
+            sha256(b"other")
+        )
+    );
+
+    let mut packed = plain(&[("f", "1")]);
+    packed.kind = "application/vnd.oci.image.layer.v1.tar+xz";
+    layout.tag(layout.image("amd64", &[packed]));
+    assert_eq!(
+        failure(&host),
+        format!(
+            "importing `oci:DIR/layout:tag`: layer {digest}: its media type `application/vnd.oci.image.layer.v1.tar+xz` is not supported"
+        )
+    );
+
+    // Through a link of a lower layer.
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut link = tar::Header::new_ustar();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    builder.append_link(&mut link, "bin", "usr/bin").unwrap();
+    let data = builder.into_inner().unwrap();
+    let diff_id = sha256(&data);
+    let upper = plain(&[("bin/sh", "1")]);
+    let digest = sha256(&upper.data);
+    layout.tag(layout.image(
+        "amd64",
+        &[
+            Blob {
+                data,
+                kind: TAR,
+                diff_id,
+            },
+            upper,
+        ],
+    ));
+    assert_eq!(
+        failure(&host),
+        format!(
+            "importing `oci:DIR/layout:tag`: layer {digest}: entry `bin/sh`: its parent `bin` is a symbolic link"
+        )
+    );
 }
 
 /// Each path with its mode, owner, extended attributes, and content or target.

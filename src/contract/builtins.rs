@@ -16,7 +16,7 @@ pub struct BuiltIn {
 }
 
 /// Every built-in variable, by name. All are texts.
-pub const BUILT_INS: [BuiltIn; 13] = [
+pub const BUILT_INS: [BuiltIn; 12] = [
     BuiltIn {
         name: "arch",
         doc: "The machine's architecture in OCI's words, such as `amd64`",
@@ -71,11 +71,6 @@ pub const BUILT_INS: [BuiltIn; 13] = [
         name: "runtime_dir",
         doc: "Below `/run`: the first of `directories.runtime`, or the container's name",
         value: |b| b.runtime_dir.display().to_string(),
-    },
-    BuiltIn {
-        name: "service",
-        doc: "The container's unit, `NAME.service`",
-        value: |b| b.name.service().to_string(),
     },
     BuiltIn {
         name: "state_dir",
@@ -187,7 +182,6 @@ mod tests {
              rootfs=/var/lib/bedplate/containers/etcd/1/rootfs\n\
              runtime=/usr/bin/crun\n\
              runtime_dir=/run/etcd\n\
-             service=etcd.service\n\
              state_dir=/var/lib/etcd"
         );
     }

@@ -11,7 +11,7 @@ use crate::contract::manifest::{
 };
 use crate::contract::problems::{Problems, did_you_mean};
 use crate::contract::syntax::{self, Checked};
-use crate::contract::values;
+use crate::contract::typed;
 use crate::name::ContainerName;
 use crate::root::Kind;
 
@@ -69,7 +69,7 @@ fn declaration(name: &str, declared: &Declaration) -> Checked {
     if declared.kind == ValueType::Secret {
         return Err("a secret has no default".to_owned());
     }
-    values::from_toml(declared.kind, default)
+    typed::from_toml(declared.kind, default)
         .map(drop)
         .map_err(|problem| format!("default: {problem}"))
 }
@@ -180,7 +180,7 @@ fn health(health: &Health, problems: &mut Problems) {
         ("health.timeout", &health.timeout),
         ("health.settle", &health.settle),
     ] {
-        problems.check(key, syntax::span(text));
+        problems.check(key, finite(text));
     }
     let probe = match &health.probe {
         Probe::Http(url) => template(url, syntax::url),
@@ -189,6 +189,14 @@ fn health(health: &Health, problems: &mut Problems) {
         Probe::Exec(_) => Ok(()),
     };
     problems.check("health.probe", probe);
+}
+
+/// A span of time that ends: an update waits for it.
+fn finite(text: &str) -> Checked {
+    if text.trim() == "infinity" {
+        return Err("an update cannot wait for ever".to_owned());
+    }
+    syntax::span(text)
 }
 
 fn address_of(text: &str) -> Checked {
@@ -237,136 +245,141 @@ mod tests {
         manifest(&parse::manifest(&text).unwrap(), &hostfs.into())
     }
 
+    const WRONG: [(&str, &str); 32] = [
+        (
+            "description = \"a\\nb\"",
+            "description: must be one line without control characters",
+        ),
+        (
+            "values.a-b = { type = 'path', help = 'x' }",
+            "values.a-b: the name may hold only letters, digits and `_`, and may not begin with a digit",
+        ),
+        (
+            "values.state_dir = { type = 'path', help = 'x' }",
+            "values.state_dir: the name is a built-in variable's",
+        ),
+        (
+            "values.len = { type = 'path', help = 'x' }",
+            "values.len: the name is a word of the template language",
+        ),
+        (
+            "values.X = { type = 'integer', default = '1', help = 'x' }",
+            "values.X: default: expected an integer, found a string",
+        ),
+        (
+            "values.X = { type = 'string', default = 1.5, help = 'x' }",
+            "values.X: default: expected a string, found a float",
+        ),
+        (
+            "values.X = { type = 'list', default = [1], help = 'x' }",
+            "values.X: default: expected a list of strings, found other items in it",
+        ),
+        (
+            "values.X = { type = 'path', default = 'x', help = 'x' }",
+            "values.X: default: expected an absolute path without `..`, found `x`",
+        ),
+        (
+            "values.X = { type = 'path', default = '/x', required = true, help = 'x' }",
+            "values.X: what is required has no default",
+        ),
+        (
+            "values.X = { type = 'secret', default = 'x', help = 'x' }",
+            "values.X: a secret has no default",
+        ),
+        (
+            "container.capabilities = ['NET_ADMIN']",
+            "container.capabilities: unknown capability `NET_ADMIN`; did you mean `CAP_NET_ADMIN`?",
+        ),
+        (
+            "container.devices = ['/etc/shadow']",
+            "container.devices: expected a path below `/dev`, found `/etc/shadow`",
+        ),
+        (
+            "container.env = { 'a=b' = 'x' }",
+            "container.env.a=b: is no name for an environment variable",
+        ),
+        (
+            "container.mounts = [{ source = 'x', target = '{{X}}' }]",
+            "container.mounts.source: expected an absolute path without `..`, found `x`",
+        ),
+        (
+            "service.requires = ['a b']",
+            "service.requires: role `a b` may hold only letters, digits, `.`, `_` and `-`",
+        ),
+        (
+            "service.before = ['cri.service']",
+            "service.before: role `cri.service` ends like a unit; leave the unit type out",
+        ),
+        (
+            "service.watchdog = 'soon'",
+            "service.watchdog: expected a span of time such as `30s`, found `soon`",
+        ),
+        (
+            "service.stop_timeout = ''",
+            "service.stop_timeout: must not be empty",
+        ),
+        (
+            "service.start_timeout = \"{{X}}\\nUser=0\"",
+            "service.start_timeout: must be one line without control characters",
+        ),
+        (
+            "service.stop_signal = 'TERM'",
+            "service.stop_signal: unknown signal `TERM`",
+        ),
+        (
+            "service.reload = 'SIGHPU'",
+            "service.reload: unknown signal `SIGHPU`; did you mean `SIGHUP`?",
+        ),
+        (
+            "service.credentials = ['a/b']",
+            "service.credentials: expected a name of letters, digits, `.`, `_` and `-`, found `a/b`",
+        ),
+        (
+            "service.directories.state = ['../etc']",
+            "service.directories.state: expected a relative path without `..`, found `../etc`",
+        ),
+        (
+            "service.directories.runtime = [{ name = 'bedplate/x' }]",
+            "service.directories.runtime: `bedplate` is bedplate's own directory",
+        ),
+        (
+            "health = { probe = { tcp = 'localhost' } }",
+            "health.probe: expected `HOST:PORT`, found `localhost`",
+        ),
+        (
+            "health = { probe = { exec = [] } }",
+            "health.probe: must not be empty",
+        ),
+        (
+            "health = { probe = { tcp = '[::1]:80' }, settle = 'x' }",
+            "health.settle: expected a span of time such as `30s`, found `x`",
+        ),
+        (
+            "health = { probe = { tcp = 'a:1' }, timeout = 'infinity' }",
+            "health.timeout: an update cannot wait for ever",
+        ),
+        (
+            "files.rename = { '/etc/etcd.cnf' = '/etc/x' }",
+            "files.rename.`/etc/etcd.cnf`: `hostfs/` holds no such path; did you mean `/etc/etcd.conf`?",
+        ),
+        (
+            "files.rename = { '/etc/etcd.conf' = 'etc/x' }",
+            "files.rename.`/etc/etcd.conf`: expected an absolute path without `..`, found `etc/x`",
+        ),
+        (
+            "files.template = ['/etc']",
+            "files.template: `/etc` is no regular file",
+        ),
+        (
+            "files.template = ['/x']",
+            "files.template: `hostfs/` holds no `/x`",
+        ),
+    ];
+
     #[test]
     fn each_problem_names_its_key() {
-        let value = |rest: &str| format!("values.X = {{ {rest}, help = 'x' }}");
-        for (text, problem) in [
-            (
-                "description = \"a\\nb\"".to_owned(),
-                "description: must be one line without control characters",
-            ),
-            (
-                "values.a-b = { type = 'path', help = 'x' }".to_owned(),
-                "values.a-b: the name may hold only letters, digits and `_`, and may not begin with a digit",
-            ),
-            (
-                "values.state_dir = { type = 'path', help = 'x' }".to_owned(),
-                "values.state_dir: the name is a built-in variable's",
-            ),
-            (
-                "values.len = { type = 'path', help = 'x' }".to_owned(),
-                "values.len: the name is a word of the template language",
-            ),
-            (
-                value("type = 'integer', default = '1'"),
-                "values.X: default: expected an integer, found a string",
-            ),
-            (
-                value("type = 'string', default = 1.5"),
-                "values.X: default: expected a string, found a float",
-            ),
-            (
-                value("type = 'list', default = [1]"),
-                "values.X: default: expected a list of strings, found other items in it",
-            ),
-            (
-                value("type = 'path', default = 'x'"),
-                "values.X: default: expected an absolute path without `..`, found `x`",
-            ),
-            (
-                value("type = 'path', default = '/x', required = true"),
-                "values.X: what is required has no default",
-            ),
-            (
-                value("type = 'secret', default = 'x'"),
-                "values.X: a secret has no default",
-            ),
-            (
-                "container.capabilities = ['NET_ADMIN']".to_owned(),
-                "container.capabilities: unknown capability `NET_ADMIN`; did you mean `CAP_NET_ADMIN`?",
-            ),
-            (
-                "container.devices = ['/etc/shadow']".to_owned(),
-                "container.devices: expected a path below `/dev`, found `/etc/shadow`",
-            ),
-            (
-                "container.env = { 'a=b' = 'x' }".to_owned(),
-                "container.env.a=b: is no name for an environment variable",
-            ),
-            (
-                "container.mounts = [{ source = 'x', target = '{{X}}' }]".to_owned(),
-                "container.mounts.source: expected an absolute path without `..`, found `x`",
-            ),
-            (
-                "service.requires = ['a b']".to_owned(),
-                "service.requires: role `a b` may hold only letters, digits, `.`, `_` and `-`",
-            ),
-            (
-                "service.before = ['cri.service']".to_owned(),
-                "service.before: role `cri.service` ends like a unit; leave the unit type out",
-            ),
-            (
-                "service.watchdog = 'soon'".to_owned(),
-                "service.watchdog: expected a span of time such as `30s`, found `soon`",
-            ),
-            (
-                "service.stop_timeout = ''".to_owned(),
-                "service.stop_timeout: must not be empty",
-            ),
-            (
-                "service.start_timeout = \"{{X}}\\nUser=0\"".to_owned(),
-                "service.start_timeout: must be one line without control characters",
-            ),
-            (
-                "service.stop_signal = 'TERM'".to_owned(),
-                "service.stop_signal: unknown signal `TERM`",
-            ),
-            (
-                "service.reload = 'SIGHPU'".to_owned(),
-                "service.reload: unknown signal `SIGHPU`; did you mean `SIGHUP`?",
-            ),
-            (
-                "service.credentials = ['a/b']".to_owned(),
-                "service.credentials: expected a name of letters, digits, `.`, `_` and `-`, found `a/b`",
-            ),
-            (
-                "service.directories.state = ['../etc']".to_owned(),
-                "service.directories.state: expected a relative path without `..`, found `../etc`",
-            ),
-            (
-                "service.directories.runtime = [{ name = 'bedplate/x' }]".to_owned(),
-                "service.directories.runtime: `bedplate` is bedplate's own directory",
-            ),
-            (
-                "health = { probe = { tcp = 'localhost' } }".to_owned(),
-                "health.probe: expected `HOST:PORT`, found `localhost`",
-            ),
-            (
-                "health = { probe = { exec = [] } }".to_owned(),
-                "health.probe: must not be empty",
-            ),
-            (
-                "health = { probe = { tcp = '[::1]:80' }, settle = 'x' }".to_owned(),
-                "health.settle: expected a span of time such as `30s`, found `x`",
-            ),
-            (
-                "files.rename = { '/etc/etcd.cnf' = '/etc/x' }".to_owned(),
-                "files.rename.`/etc/etcd.cnf`: `hostfs/` holds no such path; did you mean `/etc/etcd.conf`?",
-            ),
-            (
-                "files.rename = { '/etc/etcd.conf' = 'etc/x' }".to_owned(),
-                "files.rename.`/etc/etcd.conf`: expected an absolute path without `..`, found `etc/x`",
-            ),
-            (
-                "files.template = ['/etc']".to_owned(),
-                "files.template: `/etc` is no regular file",
-            ),
-            (
-                "files.template = ['/x']".to_owned(),
-                "files.template: `hostfs/` holds no `/x`",
-            ),
-        ] {
-            assert_eq!(checked(&text).unwrap_err().to_string(), problem);
+        for (text, problem) in WRONG {
+            assert_eq!(checked(text).unwrap_err().to_string(), problem);
         }
     }
 

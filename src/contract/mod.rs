@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod parse;
 pub mod problems;
 pub mod syntax;
+mod typed;
 pub mod values;
 
 /// All that an image says about itself.
@@ -306,5 +307,22 @@ mod tests {
             error(&dir),
             "reading `/exports/hostfs`: its files are larger than 64 MiB"
         );
+    }
+
+    #[test]
+    fn the_example_of_the_document_is_a_contract() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/contract.md");
+        let document = fs::read_to_string(path).unwrap();
+        let (_, rest) = document.split_once("```toml\n").unwrap();
+        let (manifest, rest) = rest.split_once("```").unwrap();
+        let (_, rest) = rest.split_once("```sh\n").unwrap();
+        let (script, _) = rest.split_once("```").unwrap();
+        let dir = image(&[
+            ("exports/manifest.toml", manifest.as_bytes()),
+            ("exports/hostfs/etc/profile.d/etcd.sh", script.as_bytes()),
+        ]);
+        let contract = load(dir.path()).unwrap();
+        assert_eq!(contract.host_files[0].target, "/etc/profile.d/{{name}}.sh");
+        assert_eq!(contract.manifest.service.provides, ["etcd"]);
     }
 }

@@ -156,10 +156,10 @@ pub fn span(text: &str) -> Checked {
 }
 
 /// The signals of signal(7) that a unit may name, without their prefix.
-const SIGNALS: [&str; 30] = [
+const SIGNALS: [&str; 32] = [
     "ABRT", "ALRM", "BUS", "CHLD", "CONT", "FPE", "HUP", "ILL", "INT", "IO", "KILL", "PIPE",
     "POLL", "PROF", "PWR", "QUIT", "SEGV", "STKFLT", "STOP", "SYS", "TERM", "TRAP", "TSTP", "TTIN",
-    "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH",
+    "TTOU", "URG", "USR1", "USR2", "VTALRM", "WINCH", "XCPU", "XFSZ",
 ];
 
 /// A signal with its prefix: `SIGHUP`, `SIGRTMIN+3`.
@@ -228,8 +228,12 @@ pub fn capability(text: &str) -> Checked {
         return Ok(());
     }
     // Other engines leave the prefix out.
-    let full = format!("CAP_{}", text.trim_start_matches("CAP_"));
-    let meant = did_you_mean(&full, CAPABILITIES);
+    let full = format!("CAP_{text}");
+    let meant = if CAPABILITIES.contains(&full.as_str()) {
+        format!("; did you mean `{full}`?")
+    } else {
+        did_you_mean(text, CAPABILITIES)
+    };
     Err(format!("unknown capability `{text}`{meant}"))
 }
 
@@ -260,98 +264,102 @@ mod tests {
         }
     }
 
+    const NAME: &str =
+        "the name may hold only letters, digits and `_`, and may not begin with a digit";
+
+    type Case = (fn(&str) -> Checked, &'static str, &'static str);
+
+    const WRONG: [Case; 21] = [
+        (line, "a\nb", "must be one line without control characters"),
+        (
+            line,
+            "\u{1b}[2J",
+            "must be one line without control characters",
+        ),
+        (value_name, "1a", NAME),
+        (value_name, "a-b", NAME),
+        (value_name, "", NAME),
+        (
+            path,
+            "etc",
+            "expected an absolute path without `..`, found `etc`",
+        ),
+        (
+            path,
+            "/a/../b",
+            "expected an absolute path without `..`, found `/a/../b`",
+        ),
+        (
+            url,
+            "127.0.0.1",
+            "expected a URL such as `http://127.0.0.1:2379`, found `127.0.0.1`",
+        ),
+        (
+            url,
+            "http://",
+            "expected a URL such as `http://127.0.0.1:2379`, found `http://`",
+        ),
+        (
+            device,
+            "/etc/x",
+            "expected a path below `/dev`, found `/etc/x`",
+        ),
+        (
+            device,
+            "/dev/../x",
+            "expected an absolute path without `..`, found `/dev/../x`",
+        ),
+        (
+            directory,
+            "/etcd",
+            "expected a relative path without `..`, found `/etcd`",
+        ),
+        (
+            directory,
+            "a b",
+            "may hold no blanks, colons, quotes or backslashes, found `a b`",
+        ),
+        (
+            directory,
+            "bedplate/x",
+            "`bedplate` is bedplate's own directory",
+        ),
+        (
+            word,
+            "a/b",
+            "expected a name of letters, digits, `.`, `_` and `-`, found `a/b`",
+        ),
+        (
+            span,
+            "soon",
+            "expected a span of time such as `30s`, found `soon`",
+        ),
+        (
+            span,
+            "30x",
+            "expected a span of time such as `30s`, found `30x`",
+        ),
+        (
+            span,
+            "30s\nUser=0",
+            "expected a span of time such as `30s`, found `30s\nUser=0`",
+        ),
+        (
+            signal,
+            "SIGTREM",
+            "unknown signal `SIGTREM`; did you mean `SIGTERM`?",
+        ),
+        (
+            capability,
+            "CAP_NET_ADMN",
+            "unknown capability `CAP_NET_ADMN`; did you mean `CAP_NET_ADMIN`?",
+        ),
+        (capability, "ALL", "unknown capability `ALL`"),
+    ];
+
     #[test]
     fn each_language_says_what_is_wrong() {
-        let name = "the name may hold only letters, digits and `_`, and may not begin with a digit";
-        type Case = (fn(&str) -> Checked, &'static str, &'static str);
-        let cases: [Case; 21] = [
-            (line, "a\nb", "must be one line without control characters"),
-            (
-                line,
-                "\u{1b}[2J",
-                "must be one line without control characters",
-            ),
-            (value_name, "1a", name),
-            (value_name, "a-b", name),
-            (value_name, "", name),
-            (
-                path,
-                "etc",
-                "expected an absolute path without `..`, found `etc`",
-            ),
-            (
-                path,
-                "/a/../b",
-                "expected an absolute path without `..`, found `/a/../b`",
-            ),
-            (
-                url,
-                "127.0.0.1",
-                "expected a URL such as `http://127.0.0.1:2379`, found `127.0.0.1`",
-            ),
-            (
-                url,
-                "http://",
-                "expected a URL such as `http://127.0.0.1:2379`, found `http://`",
-            ),
-            (
-                device,
-                "/etc/x",
-                "expected a path below `/dev`, found `/etc/x`",
-            ),
-            (
-                device,
-                "/dev/../x",
-                "expected an absolute path without `..`, found `/dev/../x`",
-            ),
-            (
-                directory,
-                "/etcd",
-                "expected a relative path without `..`, found `/etcd`",
-            ),
-            (
-                directory,
-                "a b",
-                "may hold no blanks, colons, quotes or backslashes, found `a b`",
-            ),
-            (
-                directory,
-                "bedplate/x",
-                "`bedplate` is bedplate's own directory",
-            ),
-            (
-                word,
-                "a/b",
-                "expected a name of letters, digits, `.`, `_` and `-`, found `a/b`",
-            ),
-            (
-                span,
-                "soon",
-                "expected a span of time such as `30s`, found `soon`",
-            ),
-            (
-                span,
-                "30x",
-                "expected a span of time such as `30s`, found `30x`",
-            ),
-            (
-                span,
-                "30s\nUser=0",
-                "expected a span of time such as `30s`, found `30s\nUser=0`",
-            ),
-            (
-                signal,
-                "SIGTREM",
-                "unknown signal `SIGTREM`; did you mean `SIGTERM`?",
-            ),
-            (
-                capability,
-                "CAP_NET_ADMN",
-                "unknown capability `CAP_NET_ADMN`; did you mean `CAP_NET_ADMIN`?",
-            ),
-            (capability, "ALL", "unknown capability `ALL`"),
-        ];
-        for (check, text, problem) in cases {
+        for (check, text, problem) in WRONG {
             assert_eq!(check(text).unwrap_err(), problem);
         }
         assert!(CAPABILITIES.is_sorted() && SIGNALS.is_sorted());

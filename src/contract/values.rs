@@ -15,7 +15,7 @@ use crate::contract::builtins::{BuiltIns, is_built_in};
 use crate::contract::manifest::{Declaration, Manifest, ValueType};
 use crate::contract::parse;
 use crate::contract::problems::{Problems, did_you_mean};
-use crate::contract::syntax;
+use crate::contract::typed::{checked, empty, from_text, from_toml};
 use crate::hint::Hinted;
 
 /// Where a value comes from.
@@ -279,94 +279,6 @@ fn given(declared: &Declaration, data: Data) -> Result<Data, String> {
         return Err("it is required and may not be empty".to_owned());
     }
     Ok(data)
-}
-
-/// The value of what is neither given nor has a default.
-fn empty(kind: ValueType) -> Data {
-    match kind {
-        ValueType::String | ValueType::Path | ValueType::Url | ValueType::Secret => {
-            Data::Text(String::new())
-        }
-        ValueType::Integer => Data::Integer(0),
-        ValueType::Boolean => Data::Boolean(false),
-        ValueType::List => Data::List(Vec::new()),
-    }
-}
-
-/// The value in the words of `--set`: a list separated by commas.
-fn from_text(kind: ValueType, text: &str) -> Result<Data, String> {
-    let expected = |what| format!("expected {what}, found `{}`", text.escape_debug());
-    let data = match kind {
-        ValueType::String | ValueType::Path | ValueType::Url | ValueType::Secret => {
-            Data::Text(text.to_owned())
-        }
-        ValueType::Integer => Data::Integer(text.parse().map_err(|_| expected("an integer"))?),
-        ValueType::Boolean => Data::Boolean(
-            text.parse()
-                .map_err(|_| expected("a boolean, `true` or `false`"))?,
-        ),
-        ValueType::List if text.is_empty() => Data::List(Vec::new()),
-        ValueType::List => Data::List(text.split(',').map(|t| t.trim().to_owned()).collect()),
-    };
-    checked(kind, data)
-}
-
-/// The value as TOML of the declared type.
-pub(crate) fn from_toml(kind: ValueType, value: &toml::Value) -> Result<Data, String> {
-    let data = match value {
-        toml::Value::String(text) => Data::Text(text.clone()),
-        toml::Value::Integer(number) => Data::Integer(*number),
-        toml::Value::Boolean(truth) => Data::Boolean(*truth),
-        toml::Value::Array(items) => {
-            let texts = items.iter().map(|item| item.as_str().map(str::to_owned));
-            let texts: Option<Vec<_>> = texts.collect();
-            Data::List(texts.ok_or("expected a list of strings, found other items in it")?)
-        }
-        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => {
-            return Err(format!("expected {kind}, found a {}", value.type_str()));
-        }
-    };
-    checked(kind, data)
-}
-
-/// The value, if it is one of its type. Empty text stands for a path or URL that is not given.
-fn checked(kind: ValueType, data: Data) -> Result<Data, String> {
-    match (kind, &data) {
-        (ValueType::Secret, _) => {
-            return Err("it is a secret: a secret is given by --secret".to_owned());
-        }
-        (ValueType::Path | ValueType::Url, Data::Text(text)) if text.is_empty() => {}
-        (ValueType::String, Data::Text(text)) => syntax::line(text)?,
-        (ValueType::Path, Data::Text(text)) => syntax::path(text)?,
-        (ValueType::Url, Data::Text(text)) => syntax::url(text)?,
-        (ValueType::Integer, Data::Integer(_)) | (ValueType::Boolean, Data::Boolean(_)) => {}
-        (ValueType::List, Data::List(texts)) => texts.iter().try_for_each(|t| syntax::line(t))?,
-        (_, found) => {
-            let found = match found {
-                Data::Text(_) => "a string",
-                Data::Integer(_) => "an integer",
-                Data::Boolean(_) => "a boolean",
-                Data::List(_) => "a list",
-            };
-            return Err(format!("expected {kind}, found {found}"));
-        }
-    }
-    Ok(data)
-}
-
-/// As errors and help name it.
-impl fmt::Display for ValueType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::String => "a string",
-            Self::Integer => "an integer",
-            Self::Boolean => "a boolean",
-            Self::Path => "a path",
-            Self::Url => "a URL",
-            Self::List => "a list",
-            Self::Secret => "a secret",
-        })
-    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,16 @@
 //! Everything a registry, a signature policy or an archive format has to say is said by skopeo, which runs as a
 //! child; nothing here parses what containers/image parses.
 
+mod policy;
 pub mod reference;
 pub mod remote;
 mod stream;
+
+/// Bytes as hexadecimal text, as digests are written.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]) {
+        text.extend(char::from_digit(digit.into(), 16));
+    }
+    text
+}

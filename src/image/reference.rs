@@ -92,10 +92,38 @@ impl ImageRef {
         }
     }
 
-    /// The same repository at one digest, if it is a registry's.
-    pub(crate) fn at_digest(&self, digest: &Digest) -> Option<String> {
-        let repository = Named::split(&self.rest).repository;
-        (self.transport == Transport::Docker).then(|| format!("docker://{repository}@{digest}"))
+    /// The transport as containers-policy.json(5) calls it.
+    pub(crate) fn transport_name(&self) -> &'static str {
+        let prefix = PREFIXES.iter().find(|(_, t)| *t == self.transport);
+        prefix.map_or("", |(p, _)| p.trim_end_matches("//").trim_end_matches(':'))
+    }
+
+    /// What a policy's scope is compared with: a registry's image has at least the tag `latest`.
+    pub(crate) fn policy_name(&self) -> String {
+        let named = Named::split(&self.rest);
+        match (self.transport, named.tag, named.digest) {
+            (Transport::Docker, None, None) => format!("{}:latest", self.rest),
+            _ => self.rest.clone(),
+        }
+    }
+
+    /// The same without tag or digest, if it has one.
+    pub(crate) fn policy_bare_name(&self) -> Option<&str> {
+        let bare = match self.transport {
+            Transport::Oci | Transport::OciArchive | Transport::DockerArchive => {
+                self.rest.split_once(':')?.0
+            }
+            Transport::Dir => return None,
+            _ => Named::split(&self.rest).repository,
+        };
+        (bare != self.policy_name()).then_some(bare)
+    }
+
+    /// The digest by which a registry's image is named, if it is.
+    pub fn digest(&self) -> Option<Digest> {
+        let digest = Named::split(&self.rest).digest?;
+        let named = (self.transport == Transport::Docker).then_some(digest)?;
+        Digest::from_str(named).ok()
     }
 }
 

@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 
 use crate::exec::Program;
 use crate::hint::Hinted;
+use crate::image::hex;
+use crate::image::policy;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::stream::BlobReader;
 
@@ -73,6 +75,7 @@ impl RemoteImage {
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
+    policy::check(reference).with_context(|| format!("opening `{reference}`"))?;
     open_through(reference, None)
 }
 
@@ -94,6 +97,7 @@ fn open_through(reference: &ImageRef, skopeo: Option<Command>) -> Result<RemoteI
 struct Fetched {
     proxy: ImageProxy,
     opened: OpenedImage,
+    /// Of the manifest as the source has it, before any conversion.
     digest: String,
     manifest: Vec<u8>,
     config: Vec<u8>,
@@ -130,7 +134,8 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
         serde_json::from_slice(&fetched.config).context("parsing the image's config")?;
-    let index_digest = Digest::from_str(&fetched.digest).context("parsing the image's digest")?;
+    let manifest_digest =
+        Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
     let layers = fetched.layers.unwrap_or_else(|| manifest.layers().clone());
     let diff_ids = diff_ids(&config)?;
     if layers.len() != diff_ids.len() {
@@ -140,10 +145,9 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
             diff_ids.len()
         );
     }
-    let manifest_digest = manifest_digest(reference, &index_digest, &fetched.manifest, &config)?;
     Ok(RemoteImage {
         reference: reference.clone(),
-        index_digest,
+        index_digest: index_digest(reference, &manifest_digest)?,
         manifest_digest,
         manifest,
         config,
@@ -163,49 +167,36 @@ pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>> {
         .collect()
 }
 
-/// Tells the manifest's digest, of which skopeo says only the index's where there is an index.
+/// Tells the digest of what the reference names; `manifest` is that of the platform's manifest.
 ///
-/// What skopeo hands over is the manifest as the source has it, or converted from Docker's form; in the latter case
-/// its digest is known to no registry and the original has to be looked at.
-fn manifest_digest(
-    reference: &ImageRef,
-    named: &Digest,
-    manifest: &[u8],
-    config: &ImageConfiguration,
-) -> Result<Digest> {
-    let handed = sha256_digest(manifest)?;
-    if handed == *named {
-        return Ok(handed);
+/// skopeo's proxy resolves an index by itself and does not say which it was.
+fn index_digest(reference: &ImageRef, manifest: &Digest) -> Result<Digest> {
+    match (reference.digest(), reference.transport()) {
+        (Some(named), _) => return Ok(named),
+        // They know no index.
+        (
+            None,
+            Transport::DockerArchive | Transport::DockerDaemon | Transport::ContainersStorage,
+        ) => return Ok(manifest.clone()),
+        (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
     }
-    let pinned = reference.at_digest(named);
-    let original = Program::new("skopeo")
+    let named = Program::new("skopeo")
         .args(["inspect", "--raw"])
-        .arg(pinned.unwrap_or_else(|| reference.for_skopeo()))
+        .arg(reference.for_skopeo())
         .run()
-        .context("reading the original manifest")?;
-    // Without `manifests` it is no index: the one manifest, which was converted.
-    let Ok(index) = serde_json::from_str::<ImageIndex>(&original) else {
-        return Ok(named.clone());
-    };
-    let chosen = index
-        .manifests()
-        .iter()
-        .find(|entry| *entry.digest() == handed);
-    let fits = |entry: &&Descriptor| {
-        entry.platform().as_ref().is_some_and(|platform| {
-            platform.os() == config.os()
-                && platform.architecture() == config.architecture()
-                && (config.variant().is_none() || platform.variant() == config.variant())
-        })
-    };
-    let chosen = chosen.or_else(|| index.manifests().iter().find(fits));
-    let chosen = chosen.context("the index lists no manifest for the platform of its image")?;
-    Ok(chosen.digest().clone())
+        .context("reading what the reference names")?;
+    let digest = sha256_digest(named.as_bytes())?;
+    let lists = |index: ImageIndex| index.manifests().iter().any(|m| m.digest() == manifest);
+    if digest == *manifest || serde_json::from_str(&named).is_ok_and(lists) {
+        return Ok(digest);
+    }
+    let changed: Result<Digest> = Err(anyhow!("the image was replaced while it was being opened"));
+    changed.hint("try again")
 }
 
 fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
-    let hex: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    Digest::from_str(&format!("sha256:{hex}")).context("parsing a digest")
+    let text = format!("sha256:{}", hex(&sha256(bytes)));
+    Digest::from_str(&text).context("parsing a digest")
 }
 
 /// What skopeo said, without the crate's and the protocol's words around it.
@@ -221,16 +212,8 @@ pub(crate) fn said(error: &Error) -> String {
 
 /// What skopeo's errors contain, and the remedy.
 const REMEDIES: &[(&str, &str)] = &[
-    (
-        "policy.json: no such file",
-        "install the package with the signature policy (Debian `golang-github-containers-common`, elsewhere `containers-common`) \
-         or write /etc/containers/policy.json; this one refuses all but one registry: \
-         {\"default\":[{\"type\":\"reject\"}],\"transports\":{\"docker\":{\"registry.example\":[{\"type\":\"insecureAcceptAnything\"}]}}}",
-    ),
-    (
-        "rejected by policy",
-        "the signature policy in /etc/containers/policy.json does not allow this image: see containers-policy.json(5)",
-    ),
+    ("policy.json: no such file", policy::MISSING),
+    ("rejected by policy", policy::REFUSED),
     (
         "unauthorized",
         "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
@@ -275,5 +258,77 @@ fn explain(error: Error) -> anyhow::Error {
             Err(error) => error,
         },
         None => error,
+    }
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests bring their own files and skopeo"
+)]
+mod tests {
+    use super::*;
+    use crate::hint::hints;
+
+    #[test]
+    fn what_skopeo_says_comes_with_its_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = dir.path().join("layout").display().to_string();
+        for (reference, said, remedy) in [
+            (
+                format!("oci:{layout}:tag"),
+                format!("open {layout}/index.json: no such file or directory"),
+                None,
+            ),
+            (
+                "docker://127.0.0.1:9/etcd".to_owned(),
+                "pinging container registry 127.0.0.1:9: Get \"https://127.0.0.1:9/v2/\": \
+                 dial tcp 127.0.0.1:9: connect: connection refused"
+                    .to_owned(),
+                Some("check that the registry runs and can be reached from here"),
+            ),
+        ] {
+            let error = open_through(&reference.parse().unwrap(), None).unwrap_err();
+            assert_eq!(
+                format!("{error:#}"),
+                format!("opening `{reference}`: {said}")
+            );
+            let hints = hints(&error);
+            assert_eq!(hints.first().map(|hint| hint.0.as_str()), remedy);
+        }
+    }
+
+    #[test]
+    fn remedies_fit_what_skopeo_says() {
+        for (said, remedy) in [
+            (
+                "Error loading trust policy: open /etc/containers/policy.json: no such file or directory",
+                policy::MISSING,
+            ),
+            (
+                "Running image oci:/x is rejected by policy.",
+                policy::REFUSED,
+            ),
+            (
+                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
+                "check the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+            ),
+        ] {
+            let error = explain(Error::Other(said.into()));
+            assert_eq!(error.to_string(), said);
+            assert_eq!(hints(&error)[0].0, remedy);
+        }
+    }
+
+    #[test]
+    fn a_missing_skopeo_is_a_hint() {
+        let skopeo = Command::new("/nonexistent/skopeo");
+        let reference = "oci:/x".parse().unwrap();
+        let error = open_through(&reference, Some(skopeo)).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "opening `oci:/x`: starting `skopeo`: No such file or directory (os error 2)"
+        );
+        assert_eq!(hints(&error)[0].0, "apt-get install skopeo");
     }
 }

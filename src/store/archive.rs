@@ -60,17 +60,23 @@ impl<R: Read> Archive<R> {
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
-            let size = header
-                .entry_size()
-                .map_err(|_| malformed("size"))
-                .with_context(|| label(&header.path_bytes()))?;
-            match header.entry_type() {
-                EntryType::XHeader => extensions.records = records(&self.metadata(size)?)?,
+            let kind = header.entry_type();
+            if !matches!(
+                kind,
+                EntryType::XHeader
+                    | EntryType::XGlobalHeader
+                    | EntryType::GNULongName
+                    | EntryType::GNULongLink
+            ) {
+                return self.member(&header, extensions).map(Some);
+            }
+            let data = self.metadata(&header)?;
+            match kind {
+                EntryType::XHeader => extensions.records = records(&data)?,
+                EntryType::GNULongName => extensions.long_path = Some(name(data)),
+                EntryType::GNULongLink => extensions.long_link = Some(name(data)),
                 // A global header holds a comment, such as git's commit; nothing in it concerns files.
-                EntryType::XGlobalHeader => drop(self.metadata(size)?),
-                EntryType::GNULongName => extensions.long_path = Some(self.name(size)?),
-                EntryType::GNULongLink => extensions.long_link = Some(self.name(size)?),
-                _ => return self.member(&header, extensions).map(Some),
+                _ => {}
             }
         }
     }
@@ -113,14 +119,22 @@ impl<R: Read> Archive<R> {
     fn member(&mut self, header: &Header, extensions: Extensions) -> Result<Member> {
         let path = header.path_bytes().into_owned();
         let link = header.link_name_bytes().map(std::borrow::Cow::into_owned);
+        let old = header.as_old();
+        let number = |field: &str, raw: &[u8], parsed: io::Result<u64>| match parsed {
+            Ok(number) => Ok(number),
+            // Left out by some writers.
+            Err(_) if raw.iter().all(|byte| matches!(byte, 0 | b' ')) => Ok(0),
+            Err(_) => Err(malformed(field)).with_context(|| label(&header.path_bytes())),
+        };
+        let mode = number("mode", &old.mode, header.mode().map(u64::from))?;
         let mut member = Member {
             path: extensions.long_path.unwrap_or(path),
             link: extensions.long_link.or(link).unwrap_or_default(),
             kind: header.entry_type(),
-            mode: header.mode().map_err(|_| malformed("mode"))? & 0o7777,
-            uid: header.uid().map_err(|_| malformed("uid"))?,
-            gid: header.gid().map_err(|_| malformed("gid"))?,
-            size: header.entry_size().map_err(|_| malformed("size"))?,
+            mode: u32::try_from(mode & 0o7777)?,
+            uid: number("uid", &old.uid, header.uid())?,
+            gid: number("gid", &old.gid, header.gid())?,
+            size: number("size", &old.size, header.entry_size())?,
             xattrs: Vec::new(),
         };
         for (key, value) in extensions.records {
@@ -138,15 +152,16 @@ impl<R: Read> Archive<R> {
         if member.kind == EntryType::Regular && member.path.ends_with(b"/") {
             member.kind = EntryType::Directory;
         }
-        match member.kind {
-            EntryType::Regular | EntryType::Continuous => {}
-            // Links and special files have no content, whatever their size field says (POSIX pax).
+        // Links and special files have no content, whatever their size field says (pax, POSIX).
+        if matches!(
+            member.kind,
             EntryType::Link
-            | EntryType::Symlink
-            | EntryType::Char
-            | EntryType::Block
-            | EntryType::Fifo => member.size = 0,
-            _ => {}
+                | EntryType::Symlink
+                | EntryType::Char
+                | EntryType::Block
+                | EntryType::Fifo
+        ) {
+            member.size = 0;
         }
         self.expect_content(member.size);
         Ok(member)
@@ -167,7 +182,8 @@ impl<R: Read> Archive<R> {
     }
 
     /// The content of an extension header.
-    fn metadata(&mut self, size: u64) -> Result<Vec<u8>> {
+    fn metadata(&mut self, header: &Header) -> Result<Vec<u8>> {
+        let size = header.entry_size().map_err(|_| malformed("size"))?;
         if size > MAX_METADATA {
             bail!("an extension header of {size} bytes; at most {MAX_METADATA} are read");
         }
@@ -176,14 +192,14 @@ impl<R: Read> Archive<R> {
         self.content().read_to_end(&mut data)?;
         Ok(data)
     }
+}
 
-    fn name(&mut self, size: u64) -> Result<Vec<u8>> {
-        let mut name = self.metadata(size)?;
-        if name.last() == Some(&0) {
-            name.pop();
-        }
-        Ok(name)
+/// A GNU long name: a C string.
+fn name(mut data: Vec<u8>) -> Vec<u8> {
+    if data.last() == Some(&0) {
+        data.pop();
     }
+    data
 }
 
 impl Member {

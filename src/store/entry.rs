@@ -107,7 +107,7 @@ pub(crate) fn clean_path(raw: &[u8]) -> Result<String> {
     let mut clean = String::with_capacity(path.len());
     for part in path.split('/') {
         match part {
-            "" | "." => continue,
+            "" | "." => {}
             ".." => bail!("its name has a `..` component"),
             part if part.len() > 255 => bail!("its name is longer than Linux allows"),
             part => {

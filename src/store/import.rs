@@ -25,7 +25,8 @@ impl Store {
     /// Each layer is a transaction: an import that is cut short keeps the layers it completed, and nothing refers to
     /// an incomplete one. libostree writes the file system to disk before it writes a ref.
     pub fn import(&self, image: RemoteImage, report: &Report) -> Result<StoredImage> {
-        let importing = || format!("importing `{}`", image.reference);
+        let reference = image.reference.clone();
+        let importing = || format!("importing `{reference}`");
         if let Some(stored) = self.find(&image.manifest_digest)?
             && stored.reference == image.reference
             && stored.index_digest == image.index_digest
@@ -37,7 +38,10 @@ impl Store {
                 .with_context(|| label(descriptor))
                 .with_context(importing)?;
         }
-        self.put_together(&image, report)
+        let stored = self.put_together(&image, report);
+        // Ends skopeo, also when it is in the middle of a blob.
+        drop(image);
+        stored
             .map_err(|error| self.explain(error))
             .with_context(importing)
     }
@@ -87,7 +91,7 @@ impl Store {
         let read = layer::read(&self.repo, counted, diff_id);
         // Bytes that make no sense are most often not the layer's bytes: skopeo's verdict on them comes first.
         let layer = match read {
-            Err(error) if error.chain().any(|cause| cause.is::<glib::Error>()) => {
+            Err(error) if is_libostrees(&error) => {
                 return Err(error);
             }
             Ok(_) | Err(_) => blob.finish().map_err(Error::from).and(read)?,
@@ -137,6 +141,13 @@ impl Store {
             Err(error) => error,
         }
     }
+}
+
+/// Whether writing failed, not reading.
+fn is_libostrees(error: &Error) -> bool {
+    error
+        .chain()
+        .any(<dyn std::error::Error>::is::<glib::Error>)
 }
 
 /// A layer as errors name it.

@@ -8,6 +8,8 @@ use containers_image_proxy::oci_spec::image::{Digest, DigestAlgorithm, MediaType
 use flate2::bufread::MultiGzDecoder;
 use openssl::hash::{Hasher, MessageDigest};
 
+use crate::image::hex;
+
 /// How much is read from the pipe at once; a pipe holds 64 KiB, skopeo writes 32 KiB.
 const BUFFER: usize = 128 * 1024;
 
@@ -85,8 +87,8 @@ impl<R: Read> Hashed<R> {
     pub(crate) fn verify(mut self) -> Result<()> {
         io::copy(&mut self, &mut io::sink())?;
         let sum = self.hasher.finish().context("finishing a hash")?;
-        let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-        let found = Digest::from_str(&format!("{}:{hex}", self.expected.algorithm()))?;
+        let found = format!("{}:{}", self.expected.algorithm(), hex(&sum));
+        let found = Digest::from_str(&found)?;
         if found != self.expected {
             bail!(
                 "its content has the diff_id {found}, the image's config says {}",

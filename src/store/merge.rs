@@ -239,3 +239,170 @@ fn parts(path: &str) -> impl Iterator<Item = &str> {
 fn file_name(path: &str) -> Option<&str> {
     path.rsplit('/').next().filter(|name| !name.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, node: Node) -> Entry {
+        let path = path.to_owned();
+        Entry { path, node }
+    }
+
+    fn dir(path: &str, mode: u32) -> Entry {
+        let attributes = Attributes {
+            mode,
+            ..Attributes::default()
+        };
+        entry(path, Node::Dir(attributes))
+    }
+
+    fn file(path: &str, object: &str) -> Entry {
+        let (object, attributes) = (object.to_owned(), Attributes::default());
+        entry(path, Node::File { object, attributes })
+    }
+
+    fn link(path: &str, target: &str) -> Entry {
+        let (object, target) = (format!("->{target}"), target.to_owned());
+        let attributes = Attributes::default();
+        entry(
+            path,
+            Node::Symlink {
+                object,
+                target,
+                attributes,
+            },
+        )
+    }
+
+    fn hard(path: &str, target: &str) -> Entry {
+        let target = target.to_owned();
+        entry(path, Node::Hardlink { target })
+    }
+
+    fn gone(path: &str) -> Entry {
+        entry(path, Node::Whiteout)
+    }
+
+    fn opaque(path: &str) -> Entry {
+        entry(path, Node::Opaque)
+    }
+
+    /// Each path with a directory's mode or a file's object.
+    fn show(tree: &Tree) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (name, child) in &tree.children {
+            match child {
+                Child::Dir(dir) => {
+                    lines.push(format!("{name}/ {:o}", dir.attributes.mode));
+                    lines.extend(show(dir).iter().map(|line| format!("{name}/{line}")));
+                }
+                Child::File(object) | Child::Symlink(object) => {
+                    lines.push(format!("{name} {object}"));
+                }
+            }
+        }
+        lines
+    }
+
+    fn merged(layers: &[&[Entry]]) -> Result<Vec<String>> {
+        let mut tree = Tree::default();
+        for layer in layers {
+            tree.apply(layer, Scope::Image)?;
+        }
+        Ok(show(&tree))
+    }
+
+    #[test]
+    fn layers_lie_over_one_another() {
+        let base = [
+            dir("d", 0o700),
+            file("d/a", "1"),
+            file("d/b", "2"),
+            link("l", "d"),
+        ];
+        for (upper, expected) in [
+            (
+                vec![file("d/a", "3")],
+                vec!["d/ 700", "d/a 3", "d/b 2", "l ->d"],
+            ),
+            (vec![gone("d/a")], vec!["d/ 700", "d/b 2", "l ->d"]),
+            // A whiteout concerns lower layers, wherever it stands.
+            (
+                vec![file("d/a", "3"), gone("d/a")],
+                vec!["d/ 700", "d/a 3", "d/b 2", "l ->d"],
+            ),
+            (
+                vec![file("d/c", "3"), opaque("d")],
+                vec!["d/ 700", "d/c 3", "l ->d"],
+            ),
+            (vec![opaque("")], vec![]),
+            (
+                vec![gone("nothing/here"), gone("d/a/x"), opaque("none")],
+                vec!["d/ 700", "d/a 1", "d/b 2", "l ->d"],
+            ),
+            (
+                vec![dir("d", 0o711)],
+                vec!["d/ 711", "d/a 1", "d/b 2", "l ->d"],
+            ),
+            (vec![file("d", "3")], vec!["d 3", "l ->d"]),
+            (
+                vec![dir("d/a", 0o755)],
+                vec!["d/ 700", "d/a/ 755", "d/b 2", "l ->d"],
+            ),
+            // A directory replaces a link, it does not follow it.
+            (
+                vec![dir("l", 0o755), file("l/x", "3")],
+                vec!["d/ 700", "d/a 1", "d/b 2", "l/ 755", "l/x 3"],
+            ),
+            (
+                vec![hard("h", "d/a"), hard("s", "l")],
+                vec!["d/ 700", "d/a 1", "d/b 2", "h 1", "l ->d", "s ->d"],
+            ),
+            (
+                vec![file("x/y/z", "3"), gone("d"), gone("l")],
+                vec!["x/ 755", "x/y/ 755", "x/y/z 3"],
+            ),
+        ] {
+            assert_eq!(merged(&[&base, &upper]).unwrap(), expected, "{upper:?}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_its_place_is_refused() {
+        let base = [dir("d", 0o755), file("d/a", "1"), link("l", "/etc")];
+        for (upper, error) in [
+            (
+                file("l/passwd", "3"),
+                "entry `l/passwd`: its parent `l` is a symbolic link",
+            ),
+            (
+                dir("l/x/y", 0o755),
+                "entry `l/x/y`: its parent `l` is a symbolic link",
+            ),
+            (
+                gone("l/passwd"),
+                "the whiteout of `l/passwd`: `l` in it is a symbolic link",
+            ),
+            (
+                opaque("l"),
+                "the whiteout of `l`: `l` in it is a symbolic link",
+            ),
+            (
+                hard("h", "l/passwd"),
+                "entry `h`: it is a hard link to `l/passwd`, which is no file of the image",
+            ),
+            (
+                hard("h", "none"),
+                "entry `h`: it is a hard link to `none`, which is no file of the image",
+            ),
+            (
+                hard("h", "d"),
+                "entry `h`: it is a hard link to `d`, which is no file of the image",
+            ),
+        ] {
+            let found = format!("{:#}", merged(&[&base, &[upper]]).unwrap_err());
+            assert_eq!(found, error);
+        }
+    }
+}

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow};
 use serde_json::{Value, json};
 
 use crate::environment::Pids;
+use crate::hint::Hinted;
 
 /// The file's name, in a generation and in a bundle.
 pub(crate) const FILE: &str = "config.json";
@@ -150,7 +151,9 @@ impl Config {
                 .open(&path)?;
             Ok(file.write_all(&serde_json::to_vec(&self.0)?)?)
         };
-        write().with_context(|| format!("writing `{}`", path.display()))
+        write()
+            .with_context(|| format!("writing `{}`", path.display()))
+            .hint("the unit needs RuntimeDirectory=bedplate/NAME")
     }
 }
 

@@ -179,7 +179,7 @@ mod tests {
         let reader = std::thread::spawn(move || {
             let mut seen = Vec::new();
             let mut buffer = [0; 64];
-            while !seen.contains(&"STATUS=b\nREADY=1".to_owned()) {
+            while !seen.ends_with(&["STATUS=b\nREADY=1".to_owned(), "BARRIER=1".to_owned()]) {
                 let length = host.recv(&mut buffer).unwrap();
                 seen.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
             }

@@ -1,0 +1,150 @@
+//! `bedplate install`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the values file is the operator's own, read where they stand: not a file of the host root"
+)]
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::cli::output::Output;
+use crate::image::reference::ImageRef;
+use crate::name::ContainerName;
+use crate::ops::Host;
+use crate::ops::install::{self, Action, Installed, Outcome, Request, Start};
+
+/// Arguments of `install`.
+#[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
+pub(crate) struct Args {
+    /// The images: docker://HOST/NAME:TAG, oci:DIR:TAG; several are one set
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<ImageRef>,
+    /// As services of the whole system (the default)
+    #[arg(long)]
+    system: bool,
+    /// The container's name, for one image; by default the image's own
+    #[arg(long)]
+    name: Option<ContainerName>,
+    /// Set a value that the image declares; NAME.KEY=VALUE for one of a set
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Set values from a TOML file; a table [NAME] is for one of a set
+    #[arg(long, value_name = "FILE")]
+    values: Option<PathBuf>,
+    /// Start at once, and wait until ready
+    #[arg(long)]
+    now: bool,
+    /// Do not start at boot
+    #[arg(long)]
+    no_enable: bool,
+    /// The OCI runtime: crun, runc, or a path; by default the first found
+    #[arg(long)]
+    runtime: Option<String>,
+    /// Show what would be done; nothing outside the store is touched
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("give it as KEY=VALUE".to_owned()),
+    }
+}
+
+pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
+    if args.name.is_some() && args.images.len() > 1 {
+        anyhow::bail!(
+            "`--name` goes with one image; {} were given",
+            args.images.len()
+        );
+    }
+    let values = args.values.as_deref().map(read).transpose()?;
+    let request = Request {
+        images: args.images.clone(),
+        name: args.name.clone(),
+        set: args.set.clone(),
+        values,
+        runtime: args.runtime.clone(),
+        start: match (args.now, args.no_enable) {
+            (true, false) => Start::Now,
+            (true, true) => Start::OnlyNow,
+            (false, false) => Start::AtBoot,
+            (false, true) => Start::Never,
+        },
+        dry_run: args.dry_run,
+        now: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| {
+                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+            }),
+    };
+    output.show(&install::run(host, &request)?, text)
+}
+
+fn read(path: &Path) -> Result<(PathBuf, String)> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
+    Ok((path.to_owned(), text))
+}
+
+fn text(outcome: &Outcome) -> String {
+    let mut lines = Vec::new();
+    for container in &outcome.containers {
+        describe(container, outcome.dry_run, &mut lines);
+    }
+    if outcome.dry_run {
+        for drop_in in &outcome.order {
+            match &drop_in.text {
+                Some(text) => {
+                    lines.push(format!("--- {}", drop_in.path.display()));
+                    lines.push(text.trim_end().to_owned());
+                }
+                None => lines.push(format!("--- {} would be removed", drop_in.path.display())),
+            }
+        }
+        lines.push("nothing was changed".to_owned());
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn describe(container: &Installed, dry_run: bool, lines: &mut Vec<String>) {
+    let name = &container.name;
+    let verb = match (container.action, dry_run) {
+        (Action::Unchanged, _) => {
+            lines.push(format!(
+                "{name}: already installed with this image and these values (generation {})",
+                container.generation
+            ));
+            return;
+        }
+        (Action::Installed, false) => "installed",
+        (Action::Started, false) => "running",
+        (Action::Installed, true) => "would be installed",
+        (Action::Started, true) => "would be installed and started",
+    };
+    lines.push(format!(
+        "{name}: {verb} (generation {}, {})",
+        container.generation, container.digest
+    ));
+    for privilege in &container.privileges {
+        lines.push(format!("  privilege: {privilege}"));
+    }
+    for note in &container.notes {
+        lines.push(format!("  note: {note}"));
+    }
+    for file in &container.host_files {
+        lines.push(format!("  host file: {}", file.display()));
+    }
+    for (file, text) in &container.rendered {
+        lines.push(format!("--- {file}"));
+        lines.push(text.trim_end().to_owned());
+    }
+}

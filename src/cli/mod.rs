@@ -1,0 +1,163 @@
+//! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
+
+mod error;
+mod graph;
+mod install;
+mod list;
+mod output;
+mod recover;
+mod show;
+mod uninstall;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::cli::output::{Output, progress};
+use crate::ops::{Host, preflight};
+use crate::root::Root;
+use crate::systemd::{Bus, Offline, Systemd};
+
+/// Installs OCI images as system containers: services that systemd itself runs.
+#[derive(Debug, Parser)]
+#[command(name = "bedplate", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+struct Global {
+    /// Work on the host root in DIR instead of the running host
+    #[arg(long, value_name = "DIR", global = true, default_value = "/")]
+    root: PathBuf,
+    /// Print the outcome as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log stages, twice: commands and D-Bus calls too
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install images as system containers
+    Install(install::Args),
+    /// Remove system containers; their data below /var/lib stays
+    Uninstall(uninstall::Args),
+    /// List the installed system containers
+    List,
+    /// Show all that is known of one system container
+    Show(show::Args),
+    /// Show in which order the system containers start
+    Graph(graph::Args),
+    /// Finish or undo what an interrupted command left
+    Recover,
+}
+
+/// Parses the process's arguments, runs the verb, prints its outcome; the exit status is the design's.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log(cli.global.verbose);
+    match dispatch(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::print(&error),
+    }
+}
+
+fn dispatch(cli: &Cli) -> Result<()> {
+    let root = Root::open(&cli.global.root)?;
+    let output = Output::new(cli.global.json);
+    let report = progress::report();
+    if cli.command.writes() {
+        preflight::require_root_user()?;
+        preflight::require_unified_cgroups(&root)?;
+    }
+    let systemd = manager(&root, cli.command.writes())?;
+    let host = Host {
+        root: &root,
+        systemd: systemd.as_ref(),
+        report: &report,
+    };
+    match &cli.command {
+        Command::Install(args) => install::run(&host, args, &output),
+        Command::Uninstall(args) => uninstall::run(&host, args, &output),
+        Command::List => list::run(&host, &output),
+        Command::Show(args) => show::run(&host, args, &output),
+        Command::Graph(args) => graph::run(&host, args, &output),
+        Command::Recover => recover::run(&host, &output),
+    }
+}
+
+impl Command {
+    /// Whether the verb may change the host.
+    fn writes(&self) -> bool {
+        matches!(self, Self::Install(_) | Self::Uninstall(_) | Self::Recover)
+    }
+}
+
+/// The running host's systemd, or the offline one for `--root`. A reader does without the bus: it then shows
+/// what is recorded and calls the units' state unknown.
+fn manager(root: &Root, writes: bool) -> Result<Box<dyn Systemd + '_>> {
+    if !root.is_host() {
+        return Ok(Box::new(Offline::new(root)?));
+    }
+    match Bus::connect() {
+        Ok(bus) => Ok(Box::new(bus)),
+        Err(error) if writes => Err(error),
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            Ok(Box::new(Offline::new(root)?))
+        }
+    }
+}
+
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "bedplate=info",
+        _ => "bedplate=debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_fits_a_console() {
+        let mut cli = Cli::command();
+        cli.build();
+        for command in cli.get_subcommands_mut() {
+            let help = command
+                .clone()
+                .term_width(80)
+                .render_long_help()
+                .to_string();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
+    }
+}

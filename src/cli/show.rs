@@ -1,0 +1,73 @@
+//! `bedplate show`.
+
+use anyhow::Result;
+
+use crate::cli::output::Output;
+use crate::name::ContainerName;
+use crate::ops::Host;
+use crate::ops::show::{self, Outcome};
+
+/// Arguments of `show`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The container
+    name: ContainerName,
+}
+
+pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
+    output.show(&show::run(host, &args.name)?, text)
+}
+
+fn text(outcome: &Outcome) -> String {
+    let record = &outcome.record;
+    let state = &outcome.state;
+    let mut lines = vec![
+        format!("{} - {}", record.name, record.description),
+        field("image", &record.image),
+        field("index", &record.index_digest),
+        field("manifest", &record.manifest_digest),
+        field("generation", &record.generation.to_string()),
+        field("directory", &outcome.directory.display().to_string()),
+        field("runtime", &record.runtime.display().to_string()),
+        field("state", &format!("{} ({})", state.active, state.sub)),
+    ];
+    if !state.status.is_empty() {
+        lines.push(field("status", &state.status));
+    }
+    let order = &record.order;
+    let required_by: Vec<String> = outcome
+        .required_by
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let units: Vec<String> = record.units.iter().map(ToString::to_string).collect();
+    for (name, items) in [
+        ("units", &units),
+        ("provides", &order.provides),
+        ("requires", &order.requires),
+        ("after", &order.after),
+        ("before", &order.before),
+        ("required by", &required_by),
+    ] {
+        if !items.is_empty() {
+            lines.push(field(name, &items.join(", ")));
+        }
+    }
+    for (i, privilege) in record.privileges.iter().enumerate() {
+        lines.push(field(if i == 0 { "privileges" } else { "" }, privilege));
+    }
+    for (i, (name, value)) in record.values.iter().enumerate() {
+        let text = format!("{name}={} ({})", value.data, value.origin);
+        lines.push(field(if i == 0 { "values" } else { "" }, &text));
+    }
+    for (i, file) in record.files.iter().enumerate() {
+        let path = file.path.display().to_string();
+        lines.push(field(if i == 0 { "files" } else { "" }, &path));
+    }
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn field(name: &str, value: &str) -> String {
+    format!("  {name:<12}{value}").trim_end().to_owned()
+}

@@ -1,0 +1,92 @@
+//! Checkout and rendered files put together as the next generation: complete, on disk, not live.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::deployment::{STAGING, Target};
+use crate::name::{ContainerName, Generation, UnitName};
+use crate::root::Root;
+use crate::store::Checkout;
+
+/// The files of a generation beside its rootfs.
+#[derive(Debug)]
+pub struct Content {
+    /// The OCI runtime configuration.
+    pub config_json: String,
+    /// The launcher's plan.
+    pub launch_json: String,
+    /// The units' texts.
+    pub units: Vec<(UnitName, String)>,
+    /// The record.
+    pub record: String,
+    /// Mount targets that the rootfs must have.
+    pub targets: Vec<Target>,
+}
+
+/// A complete generation that is not live: it waits in the staging directory.
+#[derive(Debug)]
+pub struct Staged {
+    /// The container.
+    pub name: ContainerName,
+    /// The generation that it becomes.
+    pub generation: Generation,
+    /// Where it waits.
+    pub path: PathBuf,
+}
+
+/// Puts a generation together and writes it to disk.
+pub fn stage(
+    root: &Root,
+    (name, generation): (&ContainerName, Generation),
+    checkout: Checkout,
+    content: &Content,
+) -> Result<Staged> {
+    let path = Path::new(STAGING).join(format!("{name}-{generation}"));
+    let staging = || format!("preparing generation {generation} of `{name}`");
+    make_targets(checkout.dir(), &content.targets).with_context(staging)?;
+    root.remove_tree(&path).with_context(staging)?;
+    root.create_dir_all(path.join("units"), 0o755)
+        .with_context(staging)?;
+    checkout
+        .keep(&root.outside(path.join("rootfs")))
+        .with_context(staging)?;
+    let write = |name: &str, text: &str| root.replace(path.join(name), text.as_bytes(), 0o644);
+    write("config.json", &content.config_json)?;
+    write("launch.json", &content.launch_json)?;
+    write("record.toml", &content.record)?;
+    for (unit, text) in &content.units {
+        write(&format!("units/{unit}"), text)?;
+    }
+    // The store's objects and the checkout's directories are on disk before anything refers to them.
+    root.sync(&path).with_context(staging)?;
+    Ok(Staged {
+        name: name.clone(),
+        generation,
+        path,
+    })
+}
+
+/// Makes the mount targets that the rootfs lacks. Links are followed inside the rootfs, as the runtimes follow
+/// them; nothing can be made outside of it.
+fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
+    let rootfs = Root::open(rootfs)?;
+    for target in targets {
+        let making = || format!("making the mount target `{}`", target.path.display());
+        if rootfs.leads_to_dir(&target.path)?.is_some() {
+            continue;
+        }
+        if target.dir {
+            rootfs
+                .create_dir_all(&target.path, 0o755)
+                .with_context(making)?;
+        } else {
+            let parent = target.path.parent().unwrap_or(Path::new("/"));
+            rootfs.create_dir_all(parent, 0o755).with_context(making)?;
+            rootfs
+                .replace(&target.path, b"", 0o644)
+                .with_context(making)?;
+        }
+    }
+    Ok(())
+}

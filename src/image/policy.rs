@@ -1,0 +1,194 @@
+//! The signature policy (containers-policy.json(5)) where skopeo does not apply it.
+//!
+//! Before skopeo 1.14 the image proxy opens images without asking the policy (containers/skopeo#2029); Debian 12 has
+//! 1.9. There the policy's answer is worked out here, as far as it is "accept" or "reject"; one that asks for a
+//! signature is refused, for nothing would check it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the policy is the one of this host, as skopeo reads it, whatever --root says"
+)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use crate::exec::Program;
+use crate::hint::Hinted;
+use crate::image::reference::{ImageRef, Transport};
+
+/// The first release whose proxy applies the policy.
+const ENFORCING: (u32, u32) = (1, 14);
+
+/// The remedy for a missing policy.
+pub(crate) const MISSING: &str = "install the package with the signature policy (Debian `golang-github-containers-common`, \
+     elsewhere `containers-common`) or write /etc/containers/policy.json; this one refuses all but one registry: \
+     {\"default\":[{\"type\":\"reject\"}],\"transports\":{\"docker\":{\"registry.example\":[{\"type\":\"insecureAcceptAnything\"}]}}}";
+
+/// The remedy for a refusal.
+pub(crate) const REFUSED: &str = "the signature policy in /etc/containers/policy.json does not allow this image: see containers-policy.json(5)";
+
+#[derive(Deserialize)]
+struct Policy {
+    default: Vec<Requirement>,
+    #[serde(default)]
+    transports: HashMap<String, HashMap<String, Vec<Requirement>>>,
+}
+
+#[derive(Deserialize)]
+struct Requirement {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// Applies the host's policy if the installed skopeo does not.
+pub(crate) fn check(reference: &ImageRef) -> Result<()> {
+    let version = Program::new("skopeo")
+        .arg("--version")
+        .run()
+        .hint("apt-get install skopeo")?;
+    if enforces(&version) {
+        return Ok(());
+    }
+    // The order of containers-policy.json(5).
+    let own = std::env::var_os("HOME")
+        .map(|home| PathBuf::from(home).join(".config/containers/policy.json"));
+    let host = PathBuf::from("/etc/containers/policy.json");
+    let path = own.filter(|path| path.exists()).unwrap_or(host);
+    let reading = || format!("reading the signature policy `{}`", path.display());
+    let text = std::fs::read_to_string(&path)
+        .with_context(reading)
+        .hint(MISSING)?;
+    judge(reference, &text).with_context(reading)
+}
+
+fn enforces(version: &str) -> bool {
+    let number = version.split_whitespace().last().unwrap_or_default();
+    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= ENFORCING
+}
+
+fn judge(reference: &ImageRef, policy: &str) -> Result<()> {
+    let policy: Policy = serde_json::from_str(policy)?;
+    let transport = reference.transport_name();
+    let section = policy.transports.get(transport);
+    let found = section.and_then(|section| scopes(reference).iter().find_map(|s| section.get(s)));
+    let applied = found.unwrap_or(&policy.default);
+    if applied.is_empty() {
+        bail!("it has a rule without requirements");
+    }
+    for requirement in applied {
+        match requirement.kind.as_str() {
+            "insecureAcceptAnything" => {}
+            "reject" => {
+                return Err(anyhow::anyhow!("`{reference}` is rejected by policy")).hint(REFUSED);
+            }
+            kind => {
+                let error =
+                    anyhow::anyhow!("it asks for `{kind}`, which this skopeo does not check");
+                return Err(error).hint("install skopeo 1.14 or newer");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The scopes that a reference falls into, most specific first; the last is the transport's own default.
+fn scopes(reference: &ImageRef) -> Vec<String> {
+    let name = reference.policy_name();
+    let mut scopes = vec![name.clone()];
+    let mut rest = name.as_str();
+    // A tag or digest, then one component after the other.
+    if let Some(bare) = reference.policy_bare_name() {
+        scopes.push(bare.to_owned());
+        rest = bare;
+    }
+    while let Some((outer, _)) = rest.rsplit_once('/') {
+        scopes.push(outer.to_owned());
+        rest = outer;
+    }
+    if reference.transport() == Transport::Docker {
+        while let Some((_, domain)) = rest.split_once('.') {
+            scopes.push(format!("*.{domain}"));
+            rest = domain;
+        }
+    }
+    scopes.retain(|scope| !scope.is_empty());
+    scopes.push(String::new());
+    scopes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hint::hints;
+
+    const POLICY: &str = r#"{"default": [{"type": "reject"}], "transports": {
+        "docker": {
+            "good.example": [{"type": "insecureAcceptAnything"}],
+            "good.example/bad": [{"type": "reject"}],
+            "good.example/bad/one:1": [{"type": "insecureAcceptAnything"}],
+            "good.example/old:latest": [{"type": "reject"}],
+            "*.wild.example": [{"type": "insecureAcceptAnything"}],
+            "signed.example": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}]},
+        "oci": {"/srv/images": [{"type": "insecureAcceptAnything"}]},
+        "docker-daemon": {"": [{"type": "insecureAcceptAnything"}]}}}"#;
+
+    #[test]
+    fn the_most_specific_scope_decides() {
+        let rejected = |text: &str| Some(format!("`{text}` is rejected by policy"));
+        for (text, error) in [
+            ("docker://good.example/a/b:1", None),
+            (
+                "docker://good.example/bad/two",
+                rejected("docker://good.example/bad/two"),
+            ),
+            ("docker://good.example/bad/one:1", None),
+            (
+                "docker://good.example/bad/one:2",
+                rejected("docker://good.example/bad/one:2"),
+            ),
+            (
+                "docker://good.example/old",
+                rejected("docker://good.example/old"),
+            ),
+            ("docker://a.wild.example/x", None),
+            (
+                "docker://wild.example/x",
+                rejected("docker://wild.example/x"),
+            ),
+            (
+                "docker://other.example/x",
+                rejected("docker://other.example/x"),
+            ),
+            (
+                "docker://signed.example/x",
+                Some("it asks for `signedBy`, which this skopeo does not check".to_owned()),
+            ),
+            ("oci:/srv/images/etcd:1", None),
+            ("oci:/srv/image:1", rejected("oci:/srv/image:1")),
+            ("docker-daemon:etcd:1", None),
+            ("dir:/srv/images", rejected("dir:/srv/images")),
+        ] {
+            let found = judge(&text.parse().unwrap(), POLICY).err();
+            assert_eq!(found.map(|error| error.to_string()), error);
+        }
+        let error = judge(&"dir:/x".parse().unwrap(), POLICY).unwrap_err();
+        assert_eq!(hints(&error)[0].0, REFUSED);
+    }
+
+    #[test]
+    fn releases_are_told_apart() {
+        for (version, expected) in [
+            ("skopeo version 1.9.3\n", false),
+            ("skopeo version 1.13.9", false),
+            ("skopeo version 1.14.0-dev", true),
+            ("skopeo version 1.18.0", true),
+            ("skopeo version 2.0", true),
+            ("", false),
+        ] {
+            assert_eq!(enforces(version), expected, "{version}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! `install`: the stages, in order; nothing else.
+//!
+//! Request → RemoteImage → StoredImage → Checkout → Contract → Values → Rendered (`prepare`) → the set checked as
+//! a whole (`plan`) → Staged → Deployment → ActiveUnit (here). Nothing outside the store is written before the plan stands.
+
+mod given;
+mod plan;
+mod prepare;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::contract::HostContent;
+use crate::deployment::{self, Staged};
+use crate::exec::Program;
+
+use crate::image::reference::ImageRef;
+use crate::name::{ContainerName, Generation};
+use crate::ops::install::plan::Plan;
+use crate::ops::install::prepare::{Preparation, Prepared};
+use crate::ops::{Host, ordering};
+use crate::state::{Finish, Transaction};
+
+/// What is to be installed. Several images are one set: all are installed, or none.
+#[derive(Debug)]
+pub struct Request {
+    /// The images.
+    pub images: Vec<ImageRef>,
+    /// The container's name, for one image; absent: the image's own.
+    pub name: Option<ContainerName>,
+    /// `--set`, in order.
+    pub set: Vec<(String, String)>,
+    /// `--values`: the file's path and its text.
+    pub values: Option<(PathBuf, String)>,
+    /// `--runtime`.
+    pub runtime: Option<String>,
+    /// What happens to the units.
+    pub start: Start,
+    /// Show what would be done; nothing outside the store is touched.
+    pub dry_run: bool,
+    /// The time of this request: seconds since 1970-01-01 00:00 UTC.
+    pub now: i64,
+}
+
+/// What happens to the installed units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: they are there to be started.
+    Never,
+    /// They start at the next boot.
+    AtBoot,
+    /// They start at once, and at each boot.
+    Now,
+    /// They start at once, and not at the next boot.
+    OnlyNow,
+}
+
+impl Start {
+    fn at_boot(self) -> bool {
+        matches!(self, Self::AtBoot | Self::Now)
+    }
+
+    fn now(self) -> bool {
+        matches!(self, Self::Now | Self::OnlyNow)
+    }
+}
+
+/// What became of the set.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Nothing was changed: this is what would be done.
+    pub dry_run: bool,
+    /// Each image's container, in the order in which they start.
+    pub containers: Vec<Installed>,
+    /// Order drop-ins that are written (with their text) or removed (without).
+    pub order: Vec<DropIn>,
+}
+
+/// One container of the set.
+#[derive(Debug, Serialize)]
+pub struct Installed {
+    /// Its name.
+    pub name: ContainerName,
+    /// Its live generation.
+    pub generation: Generation,
+    /// The image's reference.
+    pub image: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// What was done.
+    pub action: Action,
+    /// What it asks for beyond the safe default.
+    pub privileges: Vec<String>,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+    /// Files for the host.
+    pub host_files: Vec<PathBuf>,
+    /// Rendered texts by name: units, `config.json`; shown by a dry run.
+    pub rendered: Vec<(String, String)>,
+}
+
+/// What was done to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// It is new.
+    Installed,
+    /// It is new and running.
+    Started,
+    /// The same digest with the same values was there.
+    Unchanged,
+}
+
+/// An order drop-in that changes.
+#[derive(Debug, Serialize)]
+pub struct DropIn {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its text; `None`: it is removed.
+    pub text: Option<String>,
+}
+
+/// Installs the set.
+pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    let lock = host.write_lock("install")?;
+    let preparations = prepare::set(host, request)?;
+    let plan = Plan::new(host, request, preparations)?;
+    if request.dry_run {
+        return Ok(plan.outcome(true));
+    }
+    let outcome = plan.outcome(false);
+    if plan.is_nothing() {
+        return Ok(outcome);
+    }
+    let (staged, rest) = stage(host, plan)?;
+    let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "install")?;
+    match deploy(host, &mut transaction, request.start, &staged, &rest) {
+        Ok(()) => {
+            transaction.commit(&finish(&staged))?;
+            Ok(outcome)
+        }
+        Err(error) => Err(transaction.roll_back(error)),
+    }
+}
+
+/// What is left of a plan when its generations are staged.
+struct Rest {
+    containers: Vec<Prepared>,
+    changes: plan::Changes,
+    start: Vec<crate::name::UnitName>,
+}
+
+/// Stage 8: every new generation complete on disk, none of them live.
+fn stage(host: &Host, plan: Plan) -> Result<(Vec<Staged>, Rest)> {
+    let Plan {
+        preparations,
+        changes,
+        start,
+    } = plan;
+    let (mut staged, mut containers) = (Vec::new(), Vec::new());
+    for preparation in preparations {
+        let Preparation::New(prepared) = preparation else {
+            continue;
+        };
+        host.report
+            .step(format!("preparing {}", prepared.record.name));
+        let (prepared, checkout) = prepared.split()?;
+        let content = prepared.content(host.root)?;
+        let id = (&prepared.record.name, prepared.record.generation);
+        staged.push(deployment::stage(host.root, id, checkout, &content)?);
+        containers.push(prepared);
+    }
+    let rest = Rest {
+        containers,
+        changes,
+        start,
+    };
+    Ok((staged, rest))
+}
+
+/// Stages 9 and 10: live on disk, known to systemd, and running if asked.
+fn deploy(
+    host: &Host,
+    transaction: &mut Transaction,
+    start: Start,
+    staged: &[Staged],
+    rest: &Rest,
+) -> Result<()> {
+    for generation in staged {
+        transaction.deploy(generation)?;
+    }
+    for container in &rest.containers {
+        host_files(host, transaction, container)?;
+    }
+    for container in &rest.containers {
+        for (unit, text) in container.units() {
+            transaction.write(&plan::unit_path(unit), text.as_bytes(), 0o644)?;
+        }
+    }
+    ordering::apply(host, transaction, &rest.changes)?;
+    if start.at_boot() {
+        for container in &rest.containers {
+            host.report
+                .step(format!("enabling {}", container.record.name));
+            transaction.enable(&container.record.units)?;
+        }
+    }
+    // After the links, which systemd counts among what a unit is made of.
+    transaction.reload()?;
+    for unit in &rest.start {
+        host.report.step(format!("starting {unit}"));
+        transaction.start(unit)?;
+    }
+    Ok(())
+}
+
+/// Writes a container's host files; those of tmpfiles.d take effect at once on a running host.
+fn host_files(host: &Host, transaction: &mut Transaction, container: &Prepared) -> Result<()> {
+    for file in &container.host_files {
+        match &file.content {
+            HostContent::File(content) => transaction.write(&file.path, content, file.mode)?,
+            HostContent::Link(target) => transaction.link(&file.path, target)?,
+            HostContent::Dir => transaction.make_dirs(&file.path, file.mode)?,
+        }
+        if file.uid != 0 || file.gid != 0 {
+            transaction.own(&file.path, file.uid, file.gid)?;
+        }
+    }
+    let lines = container
+        .host_files
+        .iter()
+        .map(|f| &f.path)
+        .filter(|path| path.starts_with("/etc/tmpfiles.d"));
+    for path in lines {
+        if host.systemd.is_running() {
+            Program::new("systemd-tmpfiles")
+                .arg("--create")
+                .arg(path)
+                .run()?;
+        }
+    }
+    Ok(())
+}
+
+fn finish(staged: &[Staged]) -> Vec<Finish> {
+    staged
+        .iter()
+        .map(|generation| Finish::Current {
+            name: generation.name.clone(),
+            generation: generation.generation,
+        })
+        .collect()
+}

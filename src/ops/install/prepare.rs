@@ -1,0 +1,362 @@
+//! Stages 2 to 7 for each image: everything that can be wrong with one image alone is found here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use containers_image_proxy::oci_spec::runtime::Capabilities;
+
+use crate::contract::builtins::BuiltIns;
+use crate::contract::manifest::Stage;
+use crate::contract::values::{self, Values};
+use crate::contract::{self, Contract, HostContent};
+use crate::deployment::{self, Content};
+use crate::hint::Hinted;
+use crate::host::{OwnedContent, OwnedFile};
+use crate::image::reference::ImageRef;
+use crate::image::remote;
+use crate::name::{ContainerName, Generation, UnitName};
+use crate::ops::Host;
+use crate::ops::install::Request;
+use crate::ops::install::given::SetGiven;
+use crate::render::device::Devices;
+use crate::render::directories::name_directories;
+use crate::render::files::{self, RenderedFile};
+use crate::render::unit::{SHAPE, launch_command};
+use crate::render::users::Users;
+use crate::render::{self, Rendered, Subject, capability};
+use crate::root::Root;
+use crate::runtime::Runtime;
+use crate::state::{self, FORMAT, Order, Record};
+use crate::store::{Checkout, Store, StoredImage};
+
+/// One image of the set.
+pub(super) enum Preparation {
+    /// The same digest with the same values is installed.
+    Unchanged(Box<Record>),
+    /// It is to be installed.
+    New(Box<Prepared>),
+}
+
+impl Preparation {
+    /// What is to be installed; `None` when it is there.
+    pub(super) fn as_new(&self) -> Option<&Prepared> {
+        match self {
+            Self::Unchanged(_) => None,
+            Self::New(prepared) => Some(prepared),
+        }
+    }
+
+    /// The container's record: the one on the host, or the one to be.
+    pub(super) fn record(&self) -> &Record {
+        match self {
+            Self::Unchanged(record) => record,
+            Self::New(prepared) => &prepared.record,
+        }
+    }
+}
+
+/// An image rendered for this host, not yet on it.
+pub(super) struct Prepared {
+    pub(super) record: Record,
+    pub(super) rendered: Rendered,
+    /// Files for the host, tmpfiles.d lines among them.
+    pub(super) host_files: Vec<RenderedFile>,
+    checkout: Option<Checkout>,
+}
+
+impl Prepared {
+    /// The files of its generation.
+    pub(super) fn content(&self, root: &Root) -> Result<Content> {
+        let mut launch =
+            serde_json::to_string_pretty(&self.rendered.launch).context("writing launch.json")?;
+        launch.push('\n');
+        Ok(Content {
+            config_json: self.rendered.config_json()?,
+            launch_json: launch,
+            units: self
+                .rendered
+                .units
+                .iter()
+                .map(|u| (u.name.clone(), u.text.clone()))
+                .collect(),
+            record: self.record.to_text()?,
+            targets: deployment::targets(root, &self.rendered.spec)?,
+        })
+    }
+
+    /// The checkout apart from the rest: it becomes the generation's rootfs.
+    pub(super) fn split(mut self: Box<Self>) -> Result<(Self, Checkout)> {
+        let checkout = self
+            .checkout
+            .take()
+            .ok_or_else(|| anyhow!("a generation is staged twice: its checkout is gone"))?;
+        Ok((*self, checkout))
+    }
+
+    /// Its units with their texts, the service first.
+    pub(super) fn units(&self) -> impl Iterator<Item = (&UnitName, &str)> {
+        self.rendered
+            .units
+            .iter()
+            .map(|u| (&u.name, u.text.as_str()))
+    }
+}
+
+/// An image in the store with the name that it is to have.
+struct Fetched {
+    name: ContainerName,
+    image: StoredImage,
+    source: Source,
+}
+
+/// Where its files are looked at.
+enum Source {
+    /// A private checkout.
+    Checkout(Checkout),
+    /// The rootfs of the generation that is installed from the same digest.
+    Installed(Box<Record>),
+}
+
+impl Fetched {
+    fn rootfs(&self, root: &Root) -> PathBuf {
+        match &self.source {
+            Source::Checkout(checkout) => checkout.dir().to_owned(),
+            Source::Installed(record) => {
+                root.outside(deployment::dir(&record.name, record.generation).join("rootfs"))
+            }
+        }
+    }
+}
+
+/// Prepares every image of the set.
+pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
+    let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
+    let store = Store::open(host.root)?;
+    host.root.create_dir_all(deployment::STAGING, 0o700)?;
+    let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
+    for reference in &request.images {
+        let installing = || format!("installing `{reference}`");
+        let one = fetch(host, request, &store, reference).with_context(installing)?;
+        if fetched.iter().any(|(other, _)| other.name == one.name) {
+            bail!("two images of the set would both be called `{}`", one.name);
+        }
+        let contract = contract::load(&one.rootfs(host.root)).with_context(installing)?;
+        fetched.push((one, contract));
+    }
+    let given = SetGiven::new(&request.set, request.values.as_ref())?;
+    let images: Vec<_> = fetched
+        .iter()
+        .map(|(f, c)| (&f.name, &c.manifest))
+        .collect();
+    given.check(&images)?;
+    let alone = fetched.len() == 1;
+    fetched
+        .into_iter()
+        .map(|(one, contract)| {
+            let name = one.name.clone();
+            let context = Preparing {
+                host,
+                request,
+                runtime: &runtime,
+            };
+            let given = given.of(&name, &contract.manifest, alone);
+            context
+                .prepare(one, &contract, &given)
+                .with_context(|| format!("installing `{name}`"))
+        })
+        .collect()
+}
+
+/// Stages 2 to 4: resolved, in the store, and checked out unless it is installed already.
+fn fetch(host: &Host, request: &Request, store: &Store, reference: &ImageRef) -> Result<Fetched> {
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => reference
+            .suggested_name()
+            .and_then(|name| name.parse().ok())
+            .ok_or_else(|| anyhow!("its reference gives no name for the container"))
+            .hint("choose one with `--name`")?,
+    };
+    host.report.step(format!("resolving {reference}"));
+    let remote = remote::open(reference)?;
+    let found = state::find(host.root, &name)?;
+    if let Some(record) = &found
+        && record.manifest_digest != remote.manifest_digest.to_string()
+    {
+        return Err(anyhow!(
+            "`{name}` is already installed from `{}`, another image ({})",
+            record.image,
+            record.manifest_digest
+        ))
+        .hint(format!(
+            "`bedplate uninstall {name}` first, its data is kept; or choose another `--name`"
+        ));
+    }
+    let image = store.import(remote, host.report)?;
+    let source = match found {
+        Some(record) => Source::Installed(Box::new(record)),
+        None => Source::Checkout(store.checkout(&image, &host.root.outside(deployment::STAGING))?),
+    };
+    Ok(Fetched {
+        name,
+        image,
+        source,
+    })
+}
+
+/// What stages 5 to 7 of every image need.
+struct Preparing<'a> {
+    host: &'a Host<'a>,
+    request: &'a Request,
+    runtime: &'a Runtime,
+}
+
+impl Preparing<'_> {
+    fn prepare(
+        &self,
+        one: Fetched,
+        contract: &Contract,
+        given: &values::Given,
+    ) -> Result<Preparation> {
+        let generation = Generation::FIRST;
+        let directory = deployment::dir(&one.name, generation);
+        let built_ins = self.built_ins(&one, contract, &directory)?;
+        let values = values::resolve(&contract.manifest, given, &built_ins)?;
+        let (image, checkout) = match one.source {
+            Source::Installed(record) if record.values.same_as(&values.to_record()) => {
+                return Ok(Preparation::Unchanged(record));
+            }
+            Source::Installed(record) => {
+                return Err(anyhow!(
+                    "it is already installed (generation {}) with other values",
+                    record.generation
+                ))
+                .hint(format!(
+                    "`bedplate uninstall {}` first, its data is kept; or choose another `--name`",
+                    record.name
+                ));
+            }
+            Source::Checkout(checkout) => (one.image, checkout),
+        };
+        let root = self.host.root;
+        let subject = Subject {
+            name: &one.name,
+            generation,
+            generation_dir: directory,
+            image: &image.config,
+            reference: image.reference.to_string(),
+            digest: image.manifest_digest.to_string(),
+            users: Users::read(checkout.dir())?,
+            bounding: bounding(root)?,
+            devices: Devices::read(root, &contract.manifest.container.devices),
+            runtime: self.runtime,
+            systemd: self.host.systemd.version(),
+        };
+        let rendered = render::render(contract, &values, &subject)?;
+        let host_files = host_files(&one.name, contract, &values, rendered.tmpfiles.as_deref())?;
+        let mut record = self.record(&image, contract, &values, (&one.name, &rendered));
+        record.files = host_files.iter().map(owned).collect();
+        Ok(Preparation::New(Box::new(Prepared {
+            record,
+            rendered,
+            host_files,
+            checkout: Some(checkout),
+        })))
+    }
+
+    fn built_ins(&self, one: &Fetched, contract: &Contract, directory: &Path) -> Result<BuiltIns> {
+        let below = |base: &str| Path::new(base).join(one.name.as_str());
+        let mut built_ins = BuiltIns {
+            name: one.name.clone(),
+            generation: Generation::FIRST,
+            image: one.image.reference.to_string(),
+            digest: one.image.manifest_digest.to_string(),
+            rootfs: directory.join("rootfs"),
+            runtime: self.runtime.path.clone(),
+            launch: launch_command(directory),
+            arch: one.image.config.architecture().to_string(),
+            state_dir: below("/var/lib"),
+            runtime_dir: below("/run"),
+            logs_dir: below("/var/log"),
+            cache_dir: below("/var/cache"),
+        };
+        name_directories(&mut built_ins, &contract.manifest.service.directories)?;
+        Ok(built_ins)
+    }
+
+    fn record(
+        &self,
+        image: &StoredImage,
+        contract: &Contract,
+        values: &Values,
+        (name, rendered): (&ContainerName, &Rendered),
+    ) -> Record {
+        let service = &rendered.service;
+        Record {
+            record: FORMAT,
+            name: name.clone(),
+            generation: Generation::FIRST,
+            description: contract.manifest.description.clone(),
+            image: image.reference.to_string(),
+            index_digest: image.index_digest.to_string(),
+            manifest_digest: image.manifest_digest.to_string(),
+            runtime: self.runtime.path.clone(),
+            contract: contract.manifest.contract,
+            shape: SHAPE,
+            installed: self.request.now,
+            units: rendered.units.iter().map(|u| u.name.clone()).collect(),
+            privileges: rendered.privileges.clone(),
+            order: Order {
+                provides: service.provides.clone(),
+                requires: service.requires.clone(),
+                after: service.after.clone(),
+                before: service.before.clone(),
+                early: service.stage == Stage::Early,
+            },
+            values: values.to_record(),
+            files: Vec::new(),
+        }
+    }
+}
+
+/// What the running host can grant at most; unknown for a root that does not run.
+fn bounding(root: &Root) -> Result<Option<Capabilities>> {
+    if !root.is_host() {
+        return Ok(None);
+    }
+    let status = root.read_text("/proc/self/status")?;
+    Ok(status.as_deref().and_then(capability::bounding))
+}
+
+/// Everything that lands on the host beside units: the files of `hostfs/`, and the image's tmpfiles.d lines.
+fn host_files(
+    name: &ContainerName,
+    contract: &Contract,
+    values: &Values,
+    tmpfiles: Option<&str>,
+) -> Result<Vec<RenderedFile>> {
+    let mut found = files::host_files(contract, values)?;
+    if let Some(lines) = tmpfiles {
+        found.push(RenderedFile {
+            path: format!("/etc/tmpfiles.d/bedplate-{name}.conf").into(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            content: HostContent::File(lines.as_bytes().to_vec()),
+        });
+    }
+    Ok(found)
+}
+
+/// A host file as the record keeps it.
+fn owned(file: &RenderedFile) -> OwnedFile {
+    OwnedFile {
+        path: file.path.clone(),
+        content: match &file.content {
+            HostContent::File(content) => OwnedContent::of_file(content),
+            HostContent::Link(target) => OwnedContent::Link(target.clone()),
+            HostContent::Dir => OwnedContent::Dir(file.mode),
+        },
+    }
+}

@@ -1,0 +1,57 @@
+//! `list`: the installed containers and how their units are.
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::name::{ContainerName, Generation, UnitName};
+use crate::ops::Host;
+use crate::state::{self, Record};
+
+/// One installed container.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: ContainerName,
+    /// Its live generation.
+    pub generation: Generation,
+    /// The reference it was installed by.
+    pub image: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// Its main unit.
+    pub unit: UnitName,
+    /// The unit's `ActiveState`; `unknown` when systemd cannot be asked.
+    pub state: String,
+    /// The unit's `UnitFileState`, such as `enabled`.
+    pub enabled: String,
+}
+
+/// The installed containers, by name.
+pub fn run(host: &Host) -> Result<Vec<Row>> {
+    let records = state::installed(host.root)?;
+    Ok(records
+        .into_iter()
+        .map(|record| row(host, record))
+        .collect())
+}
+
+fn row(host: &Host, record: Record) -> Row {
+    let unit = record.name.service();
+    let state = host.systemd.state(&unit).unwrap_or_default();
+    let or_unknown = |text: String| {
+        if text.is_empty() {
+            "unknown".to_owned()
+        } else {
+            text
+        }
+    };
+    Row {
+        name: record.name,
+        generation: record.generation,
+        image: record.image,
+        digest: record.manifest_digest,
+        unit,
+        state: or_unknown(state.active),
+        enabled: or_unknown(state.file),
+    }
+}

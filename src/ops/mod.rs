@@ -1,0 +1,61 @@
+//! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
+
+pub mod graph;
+pub mod install;
+pub mod list;
+mod ordering;
+pub mod preflight;
+pub mod recover;
+pub mod show;
+pub mod uninstall;
+
+use anyhow::Result;
+
+use crate::hint::Hinted;
+use crate::progress::Report;
+use crate::root::Root;
+use crate::state::{Lock, Recovered, Unfinished};
+use crate::systemd::Systemd;
+
+/// What every verb works on.
+pub struct Host<'a> {
+    /// `/`, or the directory of `--root`.
+    pub root: &'a Root,
+    /// Its service manager.
+    pub systemd: &'a dyn Systemd,
+    /// Where events go.
+    pub report: &'a Report,
+}
+
+impl Host<'_> {
+    /// Takes the writers' lock and resolves what an earlier command left unfinished.
+    fn write_lock(&self, verb: &str) -> Result<Lock> {
+        let lock = Lock::take(self.root, verb, self.report)?;
+        if let Some((verb, outcome)) = self.recover(&lock)? {
+            let what = match outcome {
+                Recovered::Undone => "undone",
+                Recovered::Finished => "finished",
+            };
+            self.report
+                .note(format!("an interrupted {verb} was {what} first"));
+        }
+        Ok(lock)
+    }
+
+    /// Resolves an unfinished transaction; the lock shows that no other command is at work on it.
+    fn recover(&self, _lock: &Lock) -> Result<Option<(String, Recovered)>> {
+        let found = match Unfinished::find(self.root)? {
+            Some(unfinished) => {
+                let verb = unfinished.verb.clone();
+                let outcome = unfinished
+                    .resolve(self.root, self.systemd)
+                    .hint("mend the cause, then run `bedplate recover`")?;
+                Some((verb, outcome))
+            }
+            None => None,
+        };
+        // What was being prepared when a command died belongs to nobody.
+        self.root.remove_tree(crate::deployment::STAGING)?;
+        Ok(found)
+    }
+}

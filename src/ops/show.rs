@@ -1,0 +1,39 @@
+//! `show`: all that is known of one container.
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use crate::deployment;
+use crate::hint::Hinted;
+use crate::name::ContainerName;
+use crate::ops::{Host, ordering};
+use crate::state::{self, Record};
+use crate::systemd::UnitState;
+
+/// One container.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Its record.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The directory of its live generation.
+    pub directory: std::path::PathBuf,
+    /// What systemd says of its service.
+    pub state: UnitState,
+    /// The containers that require it.
+    pub required_by: Vec<ContainerName>,
+}
+
+/// Looks at one container.
+pub fn run(host: &Host, name: &ContainerName) -> Result<Outcome> {
+    let record = state::find(host.root, name)?
+        .ok_or_else(|| anyhow!("`{name}` is not installed"))
+        .hint("`bedplate list` shows what is")?;
+    let graph = ordering::installed(host, &state::installed(host.root)?)?;
+    Ok(Outcome {
+        directory: deployment::dir(name, record.generation),
+        state: host.systemd.state(&name.service()).unwrap_or_default(),
+        required_by: graph.dependents(name),
+        record,
+    })
+}

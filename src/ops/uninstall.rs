@@ -1,0 +1,150 @@
+//! `uninstall`: the reverse of an install, in one transaction. Data below /var/lib stays.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, anyhow, bail};
+use serde::Serialize;
+
+use crate::hint::Hinted;
+use crate::host::{Found, OwnedContent};
+use crate::name::ContainerName;
+use crate::ops::ordering::UNIT_DIR;
+use crate::ops::{Host, ordering};
+use crate::state::{self, Finish, Record, Transaction};
+
+/// What is to be uninstalled.
+#[derive(Debug)]
+pub struct Request {
+    /// The containers.
+    pub names: Vec<ContainerName>,
+    /// Also when others require them.
+    pub force: bool,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// What was uninstalled.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// The containers, in the order in which they were stopped.
+    pub uninstalled: Vec<ContainerName>,
+    /// Nothing was changed: this is what would be done.
+    pub dry_run: bool,
+    /// Units that were stopped, the ones that require them included.
+    pub stopped: Vec<String>,
+    /// Host files that stay, because somebody changed them.
+    pub kept: Vec<PathBuf>,
+}
+
+/// Uninstalls containers.
+pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    let lock = host.write_lock("uninstall")?;
+    let records = state::installed(host.root)?;
+    let going: BTreeSet<&ContainerName> = request.names.iter().collect();
+    for name in &going {
+        if !records.iter().any(|r| r.name == **name) {
+            return Err(anyhow!("`{name}` is not installed")).hint("`bedplate list` shows what is");
+        }
+    }
+    let graph = ordering::installed(host, &records)?;
+    if !request.force {
+        refuse_if_required(&graph, &going)?;
+    }
+    let mut order = graph.start_order();
+    order.reverse();
+    let leaving: Vec<&Record> = order
+        .iter()
+        .filter(|name| going.contains(name))
+        .filter_map(|name| records.iter().find(|r| r.name == *name))
+        .collect();
+    // What stays may now miss a requirement; with `--force` that is what was asked for.
+    let staying = records.iter().filter(|r| !going.contains(&r.name));
+    let changes = ordering::changes(host, &ordering::installed(host, staying)?)?;
+    let mut outcome = Outcome {
+        uninstalled: leaving.iter().map(|r| r.name.clone()).collect(),
+        dry_run: request.dry_run,
+        stopped: Vec::new(),
+        kept: Vec::new(),
+    };
+    for record in &leaving {
+        for unit in &record.units {
+            if host.systemd.state(unit)?.is_up() {
+                outcome.stopped.push(unit.to_string());
+            }
+        }
+    }
+    if request.dry_run {
+        return Ok(outcome);
+    }
+    let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "uninstall")?;
+    let done = (|| {
+        for record in &leaving {
+            host.report.step(format!("removing {}", record.name));
+            remove(host, &mut transaction, record, &mut outcome.kept)?;
+        }
+        ordering::apply(host, &mut transaction, &changes)?;
+        transaction.reload()
+    })();
+    match done {
+        Ok(()) => transaction.commit(&forget(&leaving))?,
+        Err(error) => return Err(transaction.roll_back(error)),
+    }
+    Ok(outcome)
+}
+
+fn forget(leaving: &[&Record]) -> Vec<Finish> {
+    leaving
+        .iter()
+        .map(|record| Finish::Forget {
+            name: record.name.clone(),
+        })
+        .collect()
+}
+
+fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerName>) -> Result<()> {
+    for name in going {
+        let dependents: Vec<String> = graph
+            .dependents(name)
+            .into_iter()
+            .filter(|d| !going.contains(d))
+            .map(|d| format!("`{d}`"))
+            .collect();
+        if !dependents.is_empty() {
+            let result: Result<()> =
+                (|| bail!("`{name}` is required by {}", dependents.join(", ")))();
+            return result.hint("uninstall them in the same call, or give `--force`");
+        }
+    }
+    Ok(())
+}
+
+/// Stops a container and takes its units and host files away.
+fn remove(
+    host: &Host,
+    transaction: &mut Transaction,
+    record: &Record,
+    kept: &mut Vec<PathBuf>,
+) -> Result<()> {
+    for unit in record.units.iter().rev() {
+        if host.systemd.state(unit)?.is_up() {
+            transaction.stop(unit)?;
+        }
+    }
+    transaction.disable(&record.units)?;
+    for unit in &record.units {
+        transaction.remove(&Path::new(UNIT_DIR).join(unit.as_str()))?;
+    }
+    for file in record.files.iter().rev() {
+        match (file.look(host.root)?, &file.content) {
+            (Found::Absent, _) => {}
+            (Found::Changed, _) => kept.push(file.path.clone()),
+            (Found::Unchanged, OwnedContent::Dir(_)) => {
+                // Only when nothing of the operator's lies in it; made again by an undo if needed.
+                host.root.remove_empty_dir(&file.path)?;
+            }
+            (Found::Unchanged, _) => transaction.remove(&file.path)?,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! The running transaction: steps written down with their undo before they are done.
+//!
+//! `/var/lib/bedplate/journal/transaction` holds a line of JSON each: the header, the steps, and at the end the
+//! commit with what is left to finish. A machine that stops before the commit line is on disk goes back to the
+//! old state, one that stops after it goes on to the new: see `recover`. Content that a step replaces is kept beside it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use serde::{Deserialize, Serialize};
+
+use crate::deployment::{self, STAGING, Staged};
+use crate::hint::Hinted;
+use crate::name::{ContainerName, Generation, UnitName};
+use crate::root::{Kind, Root};
+use crate::state::lock::Lock;
+use crate::state::step::{Before, Step, Undo};
+use crate::state::{JOURNAL, TRANSACTION};
+use crate::systemd::Systemd;
+
+/// The journal format that this build writes and reads.
+const FORMAT: u32 = 1;
+
+/// A line of the journal.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    /// The first line.
+    Begin {
+        /// [`FORMAT`].
+        format: u32,
+        /// The command that runs, for people.
+        verb: String,
+    },
+    /// A step is about to be done.
+    Step(Step),
+    /// All steps are done; from here the transaction goes forward.
+    Commit {
+        /// What is left: repeating it does no harm.
+        finish: Vec<Finish>,
+    },
+}
+
+/// What is done after the commit, repeatable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// `current` is pointed at the generation.
+    Current {
+        /// The container.
+        name: ContainerName,
+        /// Its live generation.
+        generation: Generation,
+    },
+    /// The container's directory is removed with all generations.
+    Forget {
+        /// The container.
+        name: ContainerName,
+    },
+}
+
+/// An unfinished transaction found on disk.
+#[derive(Debug)]
+pub struct Unfinished {
+    /// The command that began it.
+    pub verb: String,
+    steps: Vec<Step>,
+    finish: Option<Vec<Finish>>,
+}
+
+/// What recovery did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recovered {
+    /// The transaction was undone: the host is as before it.
+    Undone,
+    /// The transaction had been committed and was finished.
+    Finished,
+}
+
+/// A transaction in progress. Dropping it without [`Transaction::commit`] leaves the journal for recovery.
+pub struct Transaction<'a> {
+    root: &'a Root,
+    systemd: &'a dyn Systemd,
+    _lock: &'a Lock,
+    steps: Vec<Step>,
+}
+
+impl<'a> Transaction<'a> {
+    /// Begins a transaction; there must be no unfinished one.
+    pub fn begin(
+        root: &'a Root,
+        systemd: &'a dyn Systemd,
+        lock: &'a Lock,
+        verb: &str,
+    ) -> Result<Self> {
+        root.remove_tree(JOURNAL)?;
+        root.create_dir_all(JOURNAL, 0o700)?;
+        let begin = Line::Begin {
+            format: FORMAT,
+            verb: verb.to_owned(),
+        };
+        append(root, &begin)?;
+        Ok(Self {
+            root,
+            systemd,
+            _lock: lock,
+            steps: Vec::new(),
+        })
+    }
+
+    /// Moves a staged generation to its place.
+    pub fn deploy(&mut self, staged: &Staged) -> Result<()> {
+        self.make_dirs(&deployment::container_dir(&staged.name), 0o700)?;
+        self.note(Step::Deploy {
+            name: staged.name.clone(),
+            generation: staged.generation,
+            staged: staged.path.clone(),
+        })?;
+        self.root.rename(
+            &staged.path,
+            deployment::dir(&staged.name, staged.generation),
+        )
+    }
+
+    /// Makes a directory and what is missing above it.
+    pub fn make_dirs(&mut self, path: &Path, mode: u32) -> Result<()> {
+        let mut missing = Vec::new();
+        for dir in path.ancestors() {
+            if self.root.kind(dir)?.is_some() || dir == Path::new("/") {
+                break;
+            }
+            missing.insert(0, dir.to_owned());
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.note(Step::MakeDirs {
+            made: missing,
+            mode,
+        })?;
+        self.root.create_dir_all(path, mode).map(|_| ())
+    }
+
+    /// Writes a file, making the directories above it.
+    pub fn write(&mut self, path: &Path, content: &[u8], mode: u32) -> Result<()> {
+        self.make_parent(path)?;
+        let before = self.keep(path)?;
+        self.note(Step::Write {
+            path: path.to_owned(),
+            mode,
+            before,
+        })?;
+        self.root.replace(path, content, mode)
+    }
+
+    /// Makes a symbolic link, making the directories above it.
+    pub fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
+        self.make_parent(path)?;
+        let before = self.keep(path)?;
+        self.note(Step::Link {
+            path: path.to_owned(),
+            target: target.to_owned(),
+            before,
+        })?;
+        self.root.point(path, target)
+    }
+
+    /// Gives a file that this transaction wrote to its owner.
+    pub fn own(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        self.root.own(path, uid, gid)
+    }
+
+    /// Removes a file or link, if it is there.
+    pub fn remove(&mut self, path: &Path) -> Result<()> {
+        if self.root.kind(path)?.is_none() {
+            return Ok(());
+        }
+        let before = self.keep(path)?;
+        self.note(Step::Remove {
+            path: path.to_owned(),
+            before,
+        })?;
+        self.root.remove_file(path).map(|_| ())
+    }
+
+    /// Lets systemd read its unit files again.
+    pub fn reload(&mut self) -> Result<()> {
+        self.note(Step::Reload)?;
+        self.systemd.reload()
+    }
+
+    /// Enables units.
+    pub fn enable(&mut self, units: &[UnitName]) -> Result<()> {
+        self.note(Step::Enable {
+            units: units.to_vec(),
+        })?;
+        self.systemd.enable(units)
+    }
+
+    /// Disables units.
+    pub fn disable(&mut self, units: &[UnitName]) -> Result<()> {
+        self.note(Step::Disable {
+            units: units.to_vec(),
+        })?;
+        self.systemd.disable(units)
+    }
+
+    /// Starts a unit and waits until it is ready.
+    pub fn start(&mut self, unit: &UnitName) -> Result<()> {
+        self.note(Step::Start { unit: unit.clone() })?;
+        self.systemd.start(unit)
+    }
+
+    /// Stops a unit that is up and waits until it has ended.
+    pub fn stop(&mut self, unit: &UnitName) -> Result<()> {
+        self.note(Step::Stop { unit: unit.clone() })?;
+        self.systemd.stop(unit)
+    }
+
+    /// Commits: from here on nothing is undone. `finish` is done at once, or by recovery.
+    pub fn commit(self, finish: &[Finish]) -> Result<()> {
+        append(
+            self.root,
+            &Line::Commit {
+                finish: finish.to_vec(),
+            },
+        )?;
+        complete(self.root, finish)
+            .hint("what is installed is complete; `bedplate recover` finishes the rest")
+    }
+
+    /// Undoes every step, last first, after `cause` made going on impossible, and returns the error to show.
+    pub fn roll_back(self, cause: anyhow::Error) -> anyhow::Error {
+        let unfinished = Unfinished {
+            verb: String::new(),
+            steps: self.steps,
+            finish: None,
+        };
+        match unfinished.resolve(self.root, self.systemd) {
+            Ok(_) => cause,
+            Err(undo) => anyhow!(NeedsRecover {
+                cause: format!("{cause:#}"),
+                undo: format!("{undo:#}"),
+            }),
+        }
+    }
+
+    fn make_parent(&mut self, path: &Path) -> Result<()> {
+        match path.parent() {
+            Some(parent) => self.make_dirs(parent, 0o755),
+            None => Ok(()),
+        }
+    }
+
+    fn keep(&self, path: &Path) -> Result<Before> {
+        Before::keep(self.root, path, format!("before-{}", self.steps.len()))
+    }
+
+    /// Writes the step down; when this returns it is on disk and may be done.
+    fn note(&mut self, step: Step) -> Result<()> {
+        tracing::debug!(?step, "doing");
+        append(self.root, &Line::Step(step.clone()))?;
+        self.steps.push(step);
+        Ok(())
+    }
+}
+
+/// A change that failed and could not be undone: the journal is kept, and `bedplate recover` tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}; then undoing it: {undo}")]
+pub struct NeedsRecover {
+    cause: String,
+    undo: String,
+}
+
+impl Unfinished {
+    /// Reads the journal; `None` when there is no unfinished transaction.
+    pub fn find(root: &Root) -> Result<Option<Self>> {
+        if root.kind(JOURNAL)?.is_none() {
+            return Ok(None);
+        }
+        let text = root.read_text(TRANSACTION)?.unwrap_or_default();
+        let mut found = Self {
+            verb: "an unknown command".to_owned(),
+            steps: Vec::new(),
+            finish: None,
+        };
+        // A line without its newline was being written when the machine stopped: its step was never begun.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in whole.lines() {
+            let line: Line = serde_json::from_str(line)
+                .with_context(|| format!("reading `{TRANSACTION}`"))
+                .hint(
+                    "the journal was written by another version of bedplate, or is damaged; \
+                     `bedplate recover` of that version reads it",
+                )?;
+            match line {
+                Line::Begin { verb, .. } => found.verb = verb,
+                Line::Step(step) => found.steps.push(step),
+                Line::Commit { finish } => found.finish = Some(finish),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    /// Undoes it, or finishes it if it had been committed, and removes the journal.
+    pub fn resolve(self, root: &Root, systemd: &dyn Systemd) -> Result<Recovered> {
+        if let Some(finish) = &self.finish {
+            systemd.reload()?;
+            complete(root, finish)?;
+            return Ok(Recovered::Finished);
+        }
+        let mut undo = Undo::new(root, systemd);
+        let mut errors: Vec<anyhow::Error> = Vec::new();
+        for step in self.steps.iter().rev() {
+            // One step that cannot be undone must not keep the others from it.
+            if let Err(error) = undo.step(step) {
+                errors.push(error);
+            }
+        }
+        errors.extend(undo.refresh().err());
+        if !errors.is_empty() {
+            let text: Vec<String> = errors.iter().map(|e| format!("{e:#}")).collect();
+            return Err(anyhow!(text.join("; ")));
+        }
+        root.remove_tree(STAGING)?;
+        remove_journal(root)?;
+        Ok(Recovered::Undone)
+    }
+}
+
+/// Does what is left after a commit, then removes the journal.
+fn complete(root: &Root, finish: &[Finish]) -> Result<()> {
+    for item in finish {
+        match item {
+            Finish::Current { name, generation } => {
+                deployment::point_current(root, name, *generation)?;
+            }
+            Finish::Forget { name } => {
+                let dir = deployment::container_dir(name);
+                if root.kind(&dir)? == Some(Kind::Dir) {
+                    // Out of sight in one step: readers never meet a half-removed container.
+                    root.create_dir_all(STAGING, 0o700)?;
+                    let away: PathBuf = Path::new(STAGING).join(format!("removed-{name}"));
+                    root.remove_tree(&away)?;
+                    root.rename(&dir, &away)?;
+                }
+            }
+        }
+    }
+    root.remove_tree(STAGING)?;
+    remove_journal(root)
+}
+
+/// Removes the journal: the transaction file first, so that what is left is never read as a transaction.
+fn remove_journal(root: &Root) -> Result<()> {
+    root.remove_file(TRANSACTION)?;
+    root.remove_tree(JOURNAL)
+}
+
+fn append(root: &Root, line: &Line) -> Result<()> {
+    let mut text = serde_json::to_vec(line).context("writing the journal")?;
+    text.push(b'\n');
+    root.append(TRANSACTION, &text)
+}

@@ -1,0 +1,47 @@
+//! The writers' lock, held as a value: one command changes the host at a time. Readers take none.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use anyhow::{Context, Result};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::progress::Report;
+use crate::root::Root;
+use crate::state::{DIR, LOCK};
+
+/// Holding this is the permission to write. The kernel drops the lock with the process, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock; while another command holds it, waits for it and says which it is.
+    pub fn take(root: &Root, verb: &str, report: &Report) -> Result<Self> {
+        root.create_dir_all(DIR, 0o700)?;
+        let mut file = root.open_file(LOCK)?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // Who holds it is a courtesy: an unreadable name is no reason not to wait.
+                let _ = file.read_to_string(&mut holder);
+                let holder = match holder.trim() {
+                    "" => "another bedplate command",
+                    holder => holder,
+                };
+                report.note(format!("waiting for {holder} to finish"));
+                rustix::fs::flock(&file, FlockOperation::LockExclusive)
+                    .context("waiting for the lock")?;
+            }
+            Err(e) => return Err(e).context("taking the lock"),
+        }
+        file.rewind().context("signing the lock")?;
+        file.set_len(0).context("signing the lock")?;
+        writeln!(file, "`bedplate {verb}` (pid {})", std::process::id())
+            .context("signing the lock")?;
+        Ok(Self { _file: file })
+    }
+}

@@ -1,0 +1,204 @@
+//! The steps of a transaction: each change to the host with its undo beside it.
+//!
+//! A step is in the journal before it is done, so its undo must be right whether the step was done, half done or
+//! not begun.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::deployment;
+use crate::name::{ContainerName, Generation, UnitName};
+use crate::root::{Kind, Root};
+use crate::state::JOURNAL;
+use crate::systemd::Systemd;
+
+/// One change to the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Step {
+    /// Directories that did not exist are made, the outermost first.
+    MakeDirs {
+        /// What is made.
+        made: Vec<PathBuf>,
+        /// Permission bits of each.
+        mode: u32,
+    },
+    /// A staged generation is moved to its place.
+    Deploy {
+        /// The container.
+        name: ContainerName,
+        /// The generation.
+        generation: Generation,
+        /// Where it was staged.
+        staged: PathBuf,
+    },
+    /// A file is written, or replaced.
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// What was there before.
+        before: Before,
+    },
+    /// A link is made, or replaced.
+    Link {
+        /// The link.
+        path: PathBuf,
+        /// Where it points.
+        target: PathBuf,
+        /// What was there before.
+        before: Before,
+    },
+    /// A file or link is removed.
+    Remove {
+        /// The file.
+        path: PathBuf,
+        /// What was there before.
+        before: Before,
+    },
+    /// systemd reads its unit files again.
+    Reload,
+    /// Units are enabled.
+    Enable {
+        /// The units.
+        units: Vec<UnitName>,
+    },
+    /// Units are disabled.
+    Disable {
+        /// The units.
+        units: Vec<UnitName>,
+    },
+    /// A unit is started.
+    Start {
+        /// The unit.
+        unit: UnitName,
+    },
+    /// A unit is stopped.
+    Stop {
+        /// The unit.
+        unit: UnitName,
+    },
+}
+
+/// What was at a path before a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Before {
+    /// Nothing.
+    Absent,
+    /// A file, whose content the journal keeps under this name.
+    File {
+        /// The name in the journal's directory.
+        backup: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A symbolic link.
+    Link {
+        /// Where it pointed.
+        target: PathBuf,
+    },
+}
+
+impl Before {
+    /// Looks at what is there and keeps a file's content in the journal's directory as `backup`.
+    pub(crate) fn keep(root: &Root, path: &Path, backup: String) -> Result<Self> {
+        match root.kind(path)? {
+            None => Ok(Self::Absent),
+            Some(Kind::Link) => Ok(Self::Link {
+                target: root.link_target(path)?.unwrap_or_default(),
+            }),
+            Some(_) => {
+                let content = root.read(path)?.unwrap_or_default();
+                let mode = root.mode(path)?;
+                root.replace(Path::new(JOURNAL).join(&backup), &content, 0o600)?;
+                Ok(Self::File { backup, mode })
+            }
+        }
+    }
+
+    /// Puts it back.
+    fn restore(&self, root: &Root, path: &Path) -> Result<()> {
+        match self {
+            Self::Absent => root.remove_file(path).map(|_| ()),
+            Self::Link { target } => root.point(path, target),
+            Self::File { backup, mode } => {
+                // The backup was on disk before the step was: it is missing only if an undo that was cut short
+                // has restored it already.
+                match root.read(Path::new(JOURNAL).join(backup))? {
+                    Some(content) => root.replace(path, &content, *mode),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Undoes steps; remembers when systemd has to read its files again.
+pub(crate) struct Undo<'a> {
+    root: &'a Root,
+    systemd: &'a dyn Systemd,
+    stale: bool,
+}
+
+impl<'a> Undo<'a> {
+    /// Nothing undone yet.
+    pub(crate) fn new(root: &'a Root, systemd: &'a dyn Systemd) -> Self {
+        Self {
+            root,
+            systemd,
+            stale: false,
+        }
+    }
+
+    /// Undoes one step. Steps are undone in reverse order.
+    pub(crate) fn step(&mut self, step: &Step) -> Result<()> {
+        tracing::debug!(?step, "undoing");
+        match step {
+            Step::MakeDirs { made, .. } => {
+                for dir in made.iter().rev() {
+                    // One that somebody has put something into by now is theirs.
+                    self.root.remove_empty_dir(dir)?;
+                }
+            }
+            Step::Deploy {
+                name, generation, ..
+            } => {
+                self.root.remove_tree(deployment::dir(name, *generation))?;
+                self.root
+                    .remove_empty_dir(deployment::container_dir(name))?;
+            }
+            Step::Write { path, before, .. }
+            | Step::Link { path, before, .. }
+            | Step::Remove { path, before } => {
+                before.restore(self.root, path)?;
+                self.stale = true;
+            }
+            Step::Reload => self.stale = true,
+            Step::Enable { units } => self.systemd.disable(units)?,
+            Step::Disable { units } => {
+                self.refresh()?;
+                self.systemd.enable(units)?;
+            }
+            Step::Start { unit } => self.systemd.stop(unit)?,
+            Step::Stop { unit } => {
+                self.refresh()?;
+                if self.systemd.is_running() {
+                    self.systemd.start(unit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets systemd read its files again if any of them changed.
+    pub(crate) fn refresh(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.stale) {
+            self.systemd.reload()?;
+        }
+        Ok(())
+    }
+}
