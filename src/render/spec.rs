@@ -135,7 +135,10 @@ fn linux(
     // Who administers the machine's processes with CAP_SYS_ADMIN could unmount what hides /proc from it.
     let hidden = container.pid == Namespace::Private || !granted.contains(&Capability::SysAdmin);
     let (masked, readonly) = if hidden {
-        (get_default_maskedpaths(), get_default_readonly_paths())
+        let mut masked = get_default_maskedpaths();
+        // Power counters tell what other processes compute.
+        masked.push("/sys/devices/virtual/powercap".to_owned());
+        (masked, get_default_readonly_paths())
     } else {
         (Vec::new(), Vec::new())
     };
@@ -216,15 +219,20 @@ fn refused(capabilities: &[Capability]) -> Vec<String> {
         .collect()
 }
 
+/// What every container can write to.
+const WRITABLE: [&str; 3] = ["/dev", "/run", "/tmp"];
+
 /// Volumes of the image that no mount makes writable: engines would make them so without being asked.
 fn unwritable_volumes(image: &Config, filled: &Filled) -> Vec<String> {
     let mut volumes = image.volumes().clone().unwrap_or_default();
     volumes.sort();
     volumes.retain(|volume| {
-        !filled
+        let volume = Path::new(volume);
+        let declared = filled
             .binds
             .iter()
-            .any(|bind| Path::new(volume).starts_with(&bind.target))
+            .any(|bind| volume.starts_with(&bind.target));
+        !declared && !WRITABLE.iter().any(|path| volume.starts_with(path))
     });
     volumes
         .iter()
