@@ -8,6 +8,7 @@
 mod boot;
 mod guest;
 mod host;
+mod machine;
 mod registry;
 mod story;
 
