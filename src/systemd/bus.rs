@@ -36,6 +36,8 @@ impl Bus {
             .block_on(async {
                 let connection = Connection::system().await?;
                 let manager = ManagerProxy::new(&connection).await?;
+                // Once for the connection's life: systemd refuses a second time.
+                manager.subscribe().await?;
                 let version = manager.version().await?;
                 Ok::<_, zbus::Error>((connection, version))
             })
@@ -59,7 +61,6 @@ impl Bus {
     fn job(&self, unit: &UnitName, kind: JobKind) -> Result<String> {
         self.runtime.block_on(async {
             let manager = ManagerProxy::new(&self.connection).await?;
-            manager.subscribe().await?;
             // Listening begins before the job exists, so that its end cannot be missed.
             let mut ends = manager.receive_job_removed().await?;
             let job = match kind {
