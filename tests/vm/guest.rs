@@ -66,6 +66,21 @@ impl Suite {
             Self::Bookworm => "bookworm",
         }
     }
+
+    /// The runtimes that work in its guest on this host. Debian 12's crun insists on raising the limit of locked
+    /// memory, which a host without `CAP_SYS_RESOURCE` cannot grant.
+    pub(crate) fn runtimes(self) -> Result<&'static [&'static str]> {
+        let limits = fs::read_to_string("/proc/self/limits")?;
+        let locked = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max locked memory"))
+            .context("finding the limit of locked memory")?;
+        let unlimited = locked.split_whitespace().nth(1) == Some("unlimited");
+        Ok(match self {
+            Self::Bookworm if !unlimited => &["runc"],
+            Self::Trixie | Self::Bookworm => &["crun", "runc"],
+        })
+    }
 }
 
 impl Guest {
