@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// Each module and the modules it may use; read top to bottom, it is the architecture.
 #[rustfmt::skip]
 const LAYERS: &[(&str, &[&str])] = &[
-    ("cli",        &["ops", "order", "contract", "image", "progress", "root", "hint", "name"]),
+    ("cli",        &["ops", "state", "order", "contract", "image", "progress", "root", "hint", "name"]),
     ("ops",        &["state", "deployment", "render", "host", "systemd", "order", "store", "contract", "runtime", "image", "progress", "exec", "root", "hint", "launch", "name"]),
     ("state",      &["deployment", "host", "systemd", "order", "contract", "progress", "root", "hint", "name"]),
     ("deployment", &["render", "store", "progress", "root", "hint", "name"]),

@@ -125,10 +125,10 @@ impl Parts<'_> {
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= 254).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,
-            preserve: filled.made.shared.then_some("yes"),
-            state_directories: syntax::escape(&filled.made.state.join(" "))?,
-            logs_directories: syntax::escape(&filled.made.logs.join(" "))?,
-            cache_directories: syntax::escape(&filled.made.cache.join(" "))?,
+            preserve: (filled.made.shared && self.systemd_keeps()).then_some("yes"),
+            state_directories: self.kept_directories(&filled.made.state)?,
+            logs_directories: self.kept_directories(&filled.made.logs)?,
+            cache_directories: self.kept_directories(&filled.made.cache)?,
             fdstore: start.fdstore,
             sockets: self.sockets()?,
             credentials: service.credentials.clone(),
@@ -245,12 +245,29 @@ impl Parts<'_> {
         Ok(units.join(" "))
     }
 
+    /// Whether systemd may make the directories that outlive a stop. Without `User=` it gives them, and all that is
+    /// in them, back to root at each start; a payload of another user would lose its own files at its second start.
+    /// The launcher makes such directories instead.
+    fn systemd_keeps(&self) -> bool {
+        self.start.launch.own.is_empty()
+    }
+
+    /// Directories that outlive a stop.
+    fn kept_directories(&self, names: &[String]) -> Result<String> {
+        if self.systemd_keeps() {
+            syntax::escape(&names.join(" "))
+        } else {
+            Ok(String::new())
+        }
+    }
+
     /// The launcher's own directory, and those of the image.
     fn runtime_directories(&self) -> Result<String> {
-        let own = format!("bedplate/{}", self.subject.name);
-        let all: Vec<String> = std::iter::once(own)
-            .chain(self.filled.made.runtime.iter().cloned())
-            .collect();
+        let made = &self.filled.made;
+        let mut all = vec![format!("bedplate/{}", self.subject.name)];
+        if !made.shared || self.systemd_keeps() {
+            all.extend(made.runtime.iter().cloned());
+        }
         syntax::escape(&all.join(" "))
     }
 }
