@@ -67,8 +67,9 @@ sources() {
     if [ -n "$security" ]; then echo "deb $security $suite-security main"; fi
 }
 
-# trim ROOTFS: remove what no daemon reads, and give newer files the recipe's time.
+# trim ROOTFS: remove what no daemon reads, and give newer files the recipe's time. Devices are made at a start.
 trim() {
+    find "$1/dev" -mindepth 1 -delete
     rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/cache/debconf/*-old "$1"/var/cache/ldconfig/* \
         "$1"/var/log/* "$1"/var/lib/dpkg/*-old "$1"/etc/*- "$1"/tmp/* "$1"/run/* "$1"/usr/share/{info,lintian,bug}
     find "$1" -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
@@ -152,6 +153,9 @@ APT::Sandbox::User "root";
 Acquire::Languages "none";
 CONFIG
     } >"$work/apt.conf"
+    # What their scripts use; trim removes it.
+    mknod --mode=666 "$root/dev/null" c 1 3
+    mknod --mode=666 "$root/dev/urandom" c 1 9
     # Packages of services try to start them.
     printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
     chmod 755 "$root/usr/sbin/policy-rc.d"
