@@ -19,7 +19,7 @@ use crate::render::{Subject, mount, signal, spec, syntax};
 pub const SHAPE: u32 = 1;
 
 /// The launcher, as installed.
-const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
+pub const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
 
 const TEMPLATE: &str = include_str!("../../unit-templates/container.service.hbs");
 
