@@ -132,7 +132,11 @@ impl Store {
 
     /// Adds the remedy to an error that has one.
     fn explain(&self, error: Error) -> Error {
-        let says = |needle: &str| error.chain().any(|cause| cause.to_string().contains(needle));
+        let says = |needle: &str| {
+            error
+                .chain()
+                .any(|cause| cause.to_string().contains(needle))
+        };
         let hint = if says("No space left on device") || says("min-free-space") {
             format!("free space on the file system of `{}`", self.path.display())
         } else if says("corrupted blob") || says("diff_id") {

@@ -56,7 +56,10 @@ fn another_image_or_other_values() {
     let first = host.image_of("etcd", manifest);
     let installed = host.ok(&["install", &first.reference, "--set", "PORT=2"]);
     let digest = &first.digest;
-    assert_eq!(installed.lines().next().unwrap(), format!("etcd: installed (generation 1, {digest})"));
+    assert_eq!(
+        installed.lines().next().unwrap(),
+        format!("etcd: installed (generation 1, {digest})")
+    );
 
     host.unchanged(|| {
         let again = host.run(&["install", &first.reference, "--set", "PORT=2"]);

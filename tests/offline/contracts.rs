@@ -26,7 +26,10 @@ fn wrong_manifests() {
         let error = format!("error: installing `{}`: {error}", layout.reference);
         host.refused(&["install", &layout.reference], &error);
     }
-    let layout = host.image("servce", &Image::new(PLAIN).file("exports/servce.hbs", "[Unit]\n"));
+    let layout = host.image(
+        "servce",
+        &Image::new(PLAIN).file("exports/servce.hbs", "[Unit]\n"),
+    );
     let error = format!(
         "error: installing `{}`: reading `/exports`: `servce.hbs` is no file of the contract; did you mean `service.hbs`?",
         layout.reference
@@ -77,7 +80,14 @@ fn a_value_adds_no_line() {
     let image = host.image_of("etcd", VALUES);
     let evil = "NODE=x\nExecStartPre=/bin/sh";
     host.refused(
-        &["install", &image.reference, "--set", evil, "--set", "TOKEN=x"],
+        &[
+            "install",
+            &image.reference,
+            "--set",
+            evil,
+            "--set",
+            "TOKEN=x",
+        ],
         "error: installing `etcd`: `NODE`: must be one line without control characters",
     );
 }
@@ -86,7 +96,8 @@ fn a_value_adds_no_line() {
 fn wrong_templates() {
     let host = Host::new();
     let manifest = "contract = 1\n[values.ETCD_NAME]\ntype = 'string'\ndefault = 'x'\nhelp = 'x'\n";
-    let unit = "[Unit]\nDescription=x\n[Service]\nExecStart={{{launch}}}\nEnvironment=N={{ETCD_NAEM}}\n";
+    let unit =
+        "[Unit]\nDescription=x\n[Service]\nExecStart={{{launch}}}\nEnvironment=N={{ETCD_NAEM}}\n";
     for (name, files, error) in [
         (
             "unknown",
@@ -94,14 +105,35 @@ fn wrong_templates() {
             "rendering `service.hbs`: line 5: unknown variable `ETCD_NAEM`; did you mean `ETCD_NAME`?",
         ),
         ("open", &[("service.hbs", "[Unit]\n{{#if name}}\n")], "?"),
-        ("section", &[("service.hbs", "[Unit]\nDescription=x\n")], "?"),
-        ("nounit", &[("service.hbs", "[Service]\nExecStart={{{launch}}}\nnot a line\n")], "?"),
-        ("json", &[("config.json.hbs", "{ \"ociVersion\": {{name}} }")], "?"),
-        ("tmpfiles", &[("tmpfiles.hbs", "d /run/x\nd {{nam}}\n")], "?"),
+        (
+            "section",
+            &[("service.hbs", "[Unit]\nDescription=x\n")],
+            "?",
+        ),
+        (
+            "nounit",
+            &[(
+                "service.hbs",
+                "[Service]\nExecStart={{{launch}}}\nnot a line\n",
+            )],
+            "?",
+        ),
+        (
+            "json",
+            &[("config.json.hbs", "{ \"ociVersion\": {{name}} }")],
+            "?",
+        ),
+        (
+            "tmpfiles",
+            &[("tmpfiles.hbs", "d /run/x\nd {{nam}}\n")],
+            "?",
+        ),
     ] {
-        let image = files.iter().fold(Image::new(manifest), |image, (file, text)| {
-            image.file(&format!("exports/{file}"), text)
-        });
+        let image = files
+            .iter()
+            .fold(Image::new(manifest), |image, (file, text)| {
+                image.file(&format!("exports/{file}"), text)
+            });
         let layout = host.image(name, &image);
         let error = format!("error: installing `{name}`: {error}");
         host.refused(&["install", &layout.reference], &error);

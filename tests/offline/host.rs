@@ -26,7 +26,13 @@ impl Host {
         let host = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        for dir in ["etc/systemd/system", "usr/bin", "usr/lib/systemd", "var/lib", "run"] {
+        for dir in [
+            "etc/systemd/system",
+            "usr/bin",
+            "usr/lib/systemd",
+            "var/lib",
+            "run",
+        ] {
             fs::create_dir_all(host.root().join(dir)).unwrap();
         }
         fs::create_dir(host.beside("home")).unwrap();
@@ -170,7 +176,9 @@ fn walk(root: &Path, below: &Path, found: &mut Listing) {
         } else if meta.file_type().is_file() {
             let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
             // The one thing that differs from one install to the next.
-            let lines = text.lines().filter(|line| !line.starts_with("installed = "));
+            let lines = text
+                .lines()
+                .filter(|line| !line.starts_with("installed = "));
             lines.collect::<Vec<_>>().join("\n")
         } else {
             format!("special {}", meta.file_type().is_socket())

@@ -47,7 +47,8 @@ fn registry_down() {
     let said = host.fails(&["install", &image]);
     // What stands between is skopeo's own.
     let ours = format!("error: opening `{image}`: ");
-    let remedy = "connection refused\nhint: check that the registry runs and can be reached from here";
+    let remedy =
+        "connection refused\nhint: check that the registry runs and can be reached from here";
     assert!(said.starts_with(&ours) && said.ends_with(remedy), "{said}");
 }
 
@@ -63,15 +64,15 @@ fn unknown_image() {
         let image = format!("docker://{address}/{name}");
         let said = host.fails(&["install", &image]);
         let (error, remedy) = said.split_once('\n').unwrap();
-        assert!(error.starts_with(&format!("error: opening `{image}`: ")), "{said}");
+        assert!(
+            error.starts_with(&format!("error: opening `{image}`: ")),
+            "{said}"
+        );
         assert!(error.contains("manifest unknown"), "{said}");
         assert_eq!(remedy, hint);
     }
     host.refused(&["install", "oci:/nowhere/etcd:1"], "?");
-    host.refused(
-        &["install", &format!("{}-other", layout.reference)],
-        "?",
-    );
+    host.refused(&["install", &format!("{}-other", layout.reference)], "?");
 }
 
 const NO_POLICY: &str = "hint: install the package with the signature policy (Debian `golang-github-containers-common`, \
@@ -139,11 +140,15 @@ fn corrupted(said: &str, reference: &str, layout: &Layout) {
     let (error, remedy) = said.split_once('\n').unwrap();
     let ours = format!("error: importing `{reference}`: layer {layer}: ");
     assert!(error.starts_with(&ours), "{said}");
-    assert!(error.contains(&format!("corrupted blob, expecting {layer}")), "{said}");
+    assert!(
+        error.contains(&format!("corrupted blob, expecting {layer}")),
+        "{said}"
+    );
     assert_eq!(remedy, DAMAGED);
 }
 
-const DAMAGED: &str = "hint: what the image's source holds is damaged: copy or push the image there again";
+const DAMAGED: &str =
+    "hint: what the image's source holds is damaged: copy or push the image there again";
 
 /// Changes a byte in the middle.
 fn flip(path: &std::path::Path) {
@@ -173,11 +178,21 @@ fn truncated_layer() {
 fn hostile_entries() {
     let host = host();
     for (name, image, entry) in [
-        ("dots", Image::bare().file("opt/../../etc/cron.d/x", "x"), "`opt/../../etc/cron.d/x`: its name has a `..` component"),
-        ("absolute", Image::bare().file("/etc/cron.d/x", "x"), "`/etc/cron.d/x`: its name is absolute"),
+        (
+            "dots",
+            Image::bare().file("opt/../../etc/cron.d/x", "x"),
+            "`opt/../../etc/cron.d/x`: its name has a `..` component",
+        ),
+        (
+            "absolute",
+            Image::bare().file("/etc/cron.d/x", "x"),
+            "`/etc/cron.d/x`: its name is absolute",
+        ),
         (
             "link",
-            Image::bare().symlink("opt", "/etc").file("opt/cron.d/x", "x"),
+            Image::bare()
+                .symlink("opt", "/etc")
+                .file("opt/cron.d/x", "x"),
             "`opt/cron.d/x`: its parent `opt` is a symbolic link",
         ),
     ] {
@@ -194,7 +209,10 @@ fn hostile_entries() {
 fn full_disk() {
     let host = Host::new();
     let small = host.image_of("small", PLAIN);
-    let large = host.image("large", &Image::new(PLAIN).file("opt/noise", noise(8 << 20)));
+    let large = host.image(
+        "large",
+        &Image::new(PLAIN).file("opt/noise", noise(8 << 20)),
+    );
     let run = namespace::script(
         &host,
         "mkdir -p $ROOT/var/lib/bedplate

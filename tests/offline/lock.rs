@@ -71,6 +71,11 @@ fn two_at_once_both_end_well() {
         assert!(child.wait().unwrap().success());
     }
     let list = host.ok(&["list"]);
-    assert!(["one", "two", "three"].iter().all(|name| list.contains(name)), "{list}");
+    assert!(
+        ["one", "two", "three"]
+            .iter()
+            .all(|name| list.contains(name)),
+        "{list}"
+    );
     host.ok(&["uninstall", "one", "two", "three"]);
 }

@@ -65,11 +65,18 @@ fn not_root() {
     let nobody = |args: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-        command.arg(&program).args(args).arg(format!("--root={}", host.root().display()));
+        command
+            .arg(&program)
+            .args(args)
+            .arg(format!("--root={}", host.root().display()));
         host.environment(&mut command);
         process::run(&mut command)
     };
-    for args in [&["install", &image.reference][..], &["uninstall", "etcd"], &["recover"]] {
+    for args in [
+        &["install", &image.reference][..],
+        &["uninstall", "etcd"],
+        &["recover"],
+    ] {
         host.unchanged(|| {
             assert_eq!(
                 nobody(args).failed(1),
