@@ -56,7 +56,7 @@ fn order(story: &Story, suite: Suite) -> Result<()> {
     product::does(&guest, &["uninstall", "containerd", "etcd", "flanneld"])?;
     product::is_gone(&guest, &TRIO)?;
     let again = Registry::start(&guest)?;
-    let set = network("flanneld.");
+    let [set, link] = network("flanneld.");
     product::does(
         &guest,
         &[
@@ -64,6 +64,8 @@ fn order(story: &Story, suite: Suite) -> Result<()> {
             "--system",
             "--set",
             &set,
+            "--set",
+            &link,
             &flanneld,
             &containerd,
             &etcd,
@@ -90,8 +92,12 @@ fn references(registry: &Registry, images: &std::path::Path) -> Result<[String; 
     Ok([push("etcd")?, push("flanneld")?, push("containerd")?])
 }
 
-fn network(prefix: &str) -> String {
-    format!("{prefix}NETWORK_CONFIG={NETWORK}")
+/// What flanneld is told: the network, and a link, for a machine without a default route.
+fn network(prefix: &str) -> [String; 2] {
+    [
+        format!("{prefix}NETWORK_CONFIG={NETWORK}"),
+        format!("{prefix}IFACE=lo"),
+    ]
 }
 
 /// containerd, etcd, flanneld: each alone, and flanneld too early.
@@ -106,9 +112,12 @@ fn one_by_one(guest: &Guest, etcd: &str, flanneld: &str, containerd: &str) -> Re
     )?;
     product::is_gone(guest, &["flanneld"])?;
     product::does(guest, &["install", "--system", etcd])?;
+    let [set, link] = network("");
     product::does(
         guest,
-        &["install", "--system", "--set", &network(""), flanneld],
+        &[
+            "install", "--system", "--set", &set, "--set", &link, flanneld,
+        ],
     )?;
     let same = product::does(guest, &["install", "--system", etcd])?;
     ensure!(
@@ -264,11 +273,13 @@ fn host_cri(story: &Story, suite: Suite) -> Result<()> {
         "--now",
         "containerd.service",
     ])?;
-    let set = network("flanneld.");
+    let [set, link] = network("flanneld.");
     let (etcd, flanneld) = (product::image("etcd"), product::image("flanneld"));
     product::does(
         &guest,
-        &["install", "--now", "--set", &set, &flanneld, &etcd],
+        &[
+            "install", "--now", "--set", &set, "--set", &link, &flanneld, &etcd,
+        ],
     )?;
     leased(&guest)?;
     guest.reboot()?;

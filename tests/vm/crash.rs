@@ -39,7 +39,7 @@ fn crash(story: &Story, suite: Suite) -> Result<()> {
     install.extend(images.iter().map(String::as_str));
     // The first also fills the store, so that the others reach the journal soon. A different part of the journal
     // for each: the same at every run, others on the other system.
-    let seed = if suite == Suite::Trixie { 0 } else { 1 };
+    let seed = u64::from(suite == Suite::Bookworm);
     let mut killed = 0;
     for moment in 0..MOMENTS {
         let lines = 1 + seed + moment * 3;

@@ -17,6 +17,9 @@ fn failing(story: &Story, suite: Suite) -> Result<()> {
     exits(&guest)?;
     takes_too_long(&guest)?;
     fails_in_a_set(&guest)?;
+    if suite == Suite::Trixie {
+        waits_for_one_that_fails(&guest)?;
+    }
     is_masked(&guest)?;
     let failed = guest.ok(&["systemctl", "--failed", "--plain", "--no-legend"])?;
     ensure!(failed.is_empty(), "{failed}");
@@ -90,6 +93,30 @@ fn fails_in_a_set(guest: &Guest) -> Result<()> {
     let said = guest.journal("gamma.service")?;
     ensure!(said.is_empty(), "gamma was started: {said}");
     Ok(())
+}
+
+/// What it requires was installed before and never comes up: the install ends, and names that one.
+///
+/// Before systemd 254 nothing is required but wanted, so there it starts.
+fn waits_for_one_that_fails(guest: &Guest) -> Result<()> {
+    let script = "SCRIPT=say no luck; exit 3";
+    product::does(
+        guest,
+        &["install", "--set", script, &product::image("alpha")],
+    )?;
+    product::edit(guest, "alpha.service", "[Service]\nRestartSec=100ms\n")?;
+    product::refuses(
+        guest,
+        &["install", "--now", &product::image("beta")],
+        &[
+            "error: starting beta.service: alpha.service, which it requires, does not come up: it exited with status 3\n",
+            "\n    no luck\n",
+        ],
+    )?;
+    product::is_gone(guest, &["beta"])?;
+    product::does(guest, &["uninstall", "alpha"])?;
+    guest.sh("rm -r /etc/systemd/system/alpha.service.d; systemctl daemon-reload")?;
+    product::is_gone(guest, &["alpha"])
 }
 
 fn is_masked(guest: &Guest) -> Result<()> {

@@ -101,7 +101,7 @@ pub(crate) fn is_gone(guest: &Guest, names: &[&str]) -> Result<()> {
         // Not all of these directories are always there.
         let left = guest.sh(&format!(
             "find /etc/systemd /etc/tmpfiles.d /run/systemd/system /run/bedplate \
-             /var/lib/bedplate/containers -name '{name}*' 2>/dev/null || true"
+             /var/lib/bedplate/containers -name rootfs -prune -o -name '{name}*' -print 2>/dev/null || true"
         ))?;
         ensure!(left.is_empty(), "of {name} is left: {left}");
     }
