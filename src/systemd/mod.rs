@@ -4,6 +4,7 @@
 mod bus;
 mod offline;
 mod proxy;
+mod words;
 
 use anyhow::Result;
 use serde::Serialize;
