@@ -6,6 +6,8 @@ SHELL := /bin/bash
 prefix ?= /usr
 DESTDIR ?=
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
+# The launcher needs nothing of the host at boot. It is kept apart: the next ordinary build would replace it.
+STATIC := -C target-feature=+crt-static
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -15,15 +17,17 @@ setup: ## install what building and testing needs (Debian, root); quick when all
 
 build: ## the program and its launcher, for development
 	cargo build --locked
-	cargo rustc --locked --bin bedplate-launch -- -C target-feature=+crt-static
+	cargo rustc --locked --bin bedplate-launch -- $(STATIC)
+	install -D -m 0755 $(TARGET)/debug/bedplate-launch $(TARGET)/static/bedplate-launch
 
 release: ## the same, optimised
 	cargo build --locked --release --bin bedplate
-	cargo rustc --locked --release --bin bedplate-launch -- -C target-feature=+crt-static
+	cargo rustc --locked --release --bin bedplate-launch -- $(STATIC) -C opt-level=s -C panic=abort -C strip=symbols
+	install -D -m 0755 $(TARGET)/release/bedplate-launch $(TARGET)/static/release/bedplate-launch
 
 install: release ## install the release build below $(DESTDIR)$(prefix)
 	install -D -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
-	install -D -m 0755 $(TARGET)/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
+	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
 
 check: ## every test, as continuous integration runs it
 	tests/check all

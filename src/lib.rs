@@ -23,7 +23,7 @@
 //!
 //! What may use what is a table in `tests/layers.rs`. From the top:
 //! `cli` parses and shows; `ops` has a file per verb; `state` is what is installed, the lock and the journal;
-//! `deployment` puts generations together; `render` turns contract and values into texts; `order` is the graph;
+//! `config` is the operator's settings; `deployment` puts generations together; `render` turns contract and values into texts; `order` is the graph;
 //! `host`, `systemd`, `store`, `contract`, `runtime`, `image` are each one part of the world. `name`, `root`,
 //! `exec`, `progress`, `hint` and `launch` stand below all.
 //!
@@ -43,6 +43,7 @@
 //! /run/bedplate/NAME/             what one start needs: config.json, the runtime's state
 //! ```
 pub mod cli;
+pub mod config;
 pub mod contract;
 pub mod deployment;
 pub mod exec;

@@ -9,8 +9,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// Each module and the modules it may use; read top to bottom, it is the architecture.
 #[rustfmt::skip]
 const LAYERS: &[(&str, &[&str])] = &[
-    ("cli",        &["ops", "order", "contract", "image", "progress", "root", "hint", "name"]),
-    ("ops",        &["state", "deployment", "render", "host", "systemd", "order", "store", "contract", "runtime", "image", "progress", "exec", "root", "hint", "launch", "name"]),
+    ("cli",        &["ops", "state", "order", "contract", "image", "progress", "root", "hint", "name"]),
+    ("ops",        &["config", "state", "deployment", "render", "host", "systemd", "order", "store", "contract", "runtime", "image", "progress", "exec", "root", "hint", "launch", "name"]),
+    ("config",     &["order", "root", "hint"]),
     ("state",      &["deployment", "host", "systemd", "order", "contract", "progress", "root", "hint", "name"]),
     ("deployment", &["render", "store", "progress", "root", "hint", "name"]),
     ("render",     &["contract", "runtime", "root", "hint", "launch", "name"]),

@@ -16,9 +16,8 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cli::output::{Output, progress};
-use crate::ops::{Host, preflight};
+use crate::ops::{self, Host, preflight};
 use crate::root::Root;
-use crate::systemd::{Bus, Offline, Systemd};
 
 /// Installs OCI images as system containers: services that systemd itself runs.
 #[derive(Debug, Parser)]
@@ -79,7 +78,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         preflight::require_root_user()?;
         preflight::require_unified_cgroups(&root)?;
     }
-    let systemd = manager(&root, cli.command.writes())?;
+    let systemd = ops::manager(&root, cli.command.writes())?;
     let host = Host {
         root: &root,
         systemd: systemd.as_ref(),
@@ -99,22 +98,6 @@ impl Command {
     /// Whether the verb may change the host.
     fn writes(&self) -> bool {
         matches!(self, Self::Install(_) | Self::Uninstall(_) | Self::Recover)
-    }
-}
-
-/// The running host's systemd, or the offline one for `--root`. A reader does without the bus: it then shows
-/// what is recorded and calls the units' state unknown.
-fn manager(root: &Root, writes: bool) -> Result<Box<dyn Systemd + '_>> {
-    if !root.is_host() {
-        return Ok(Box::new(Offline::new(root)?));
-    }
-    match Bus::connect() {
-        Ok(bus) => Ok(Box::new(bus)),
-        Err(error) if writes => Err(error),
-        Err(error) => {
-            tracing::warn!("{error:#}");
-            Ok(Box::new(Offline::new(root)?))
-        }
     }
 }
 

@@ -76,13 +76,13 @@ fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
         if rootfs.leads_to_dir(&target.path)?.is_some() {
             continue;
         }
-        if target.dir {
+        let parent = target.path.parent().unwrap_or(Path::new("/"));
+        rootfs.create_dir_all(parent, 0o755).with_context(making)?;
+        if let Some(mode) = target.dir {
             rootfs
-                .create_dir_all(&target.path, 0o755)
+                .create_dir_all(&target.path, mode)
                 .with_context(making)?;
         } else {
-            let parent = target.path.parent().unwrap_or(Path::new("/"));
-            rootfs.create_dir_all(parent, 0o755).with_context(making)?;
             rootfs
                 .replace(&target.path, b"", 0o644)
                 .with_context(making)?;

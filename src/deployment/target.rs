@@ -21,8 +21,8 @@ const KNOWN_FILES: [&str; 4] = [
 pub struct Target {
     /// Its path in the rootfs.
     pub path: PathBuf,
-    /// A directory, or else a file.
-    pub dir: bool,
+    /// A directory with these permission bits, or else a file.
+    pub dir: Option<u32>,
 }
 
 /// The targets of a configuration's mounts that lie in the rootfs itself, not below another mount.
@@ -39,7 +39,8 @@ pub fn targets(root: &Root, spec: &Spec) -> Result<Vec<Target>> {
         }
         targets.push(Target {
             path: path.clone(),
-            dir: wants_dir(root, mount.typ().as_deref(), mount.source().as_deref())?,
+            dir: wants_dir(root, mount.typ().as_deref(), mount.source().as_deref())?
+                .then(|| dir_mode(path)),
         });
     }
     Ok(targets)
@@ -52,4 +53,13 @@ fn wants_dir(root: &Root, kind: Option<&str>, source: Option<&Path>) -> Result<b
     Ok(root
         .leads_to_dir(source)?
         .unwrap_or_else(|| !KNOWN_FILES.iter().any(|known| source == Path::new(known))))
+}
+
+/// runc gives a tmpfs the mode of the directory that it covers: a payload of any user must be able to write in those.
+fn dir_mode(path: &Path) -> u32 {
+    if path == Path::new("/tmp") || path == Path::new("/var/tmp") {
+        0o1777
+    } else {
+        0o755
+    }
 }

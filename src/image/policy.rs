@@ -60,7 +60,8 @@ pub(crate) fn check(reference: &ImageRef) -> Result<()> {
     let text = std::fs::read_to_string(&path)
         .with_context(reading)
         .hint(MISSING)?;
-    judge(reference, &text).with_context(reading)
+    judge(reference, &text)
+        .with_context(|| format!("applying the signature policy `{}`", path.display()))
 }
 
 fn enforces(version: &str) -> bool {

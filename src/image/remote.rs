@@ -220,7 +220,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     (
         "manifest unknown",
-        "check the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+        "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
     ),
     ("name unknown", "check the repository's name"),
     (
@@ -311,7 +311,7 @@ mod tests {
             ),
             (
                 "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
-                "check the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+                "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
             ),
         ] {
             let error = explain(Error::Other(said.into()));

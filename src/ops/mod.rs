@@ -15,7 +15,7 @@ use crate::hint::Hinted;
 use crate::progress::Report;
 use crate::root::Root;
 use crate::state::{Lock, Recovered, Unfinished};
-use crate::systemd::Systemd;
+use crate::systemd::{Bus, Offline, Systemd};
 
 /// What every verb works on.
 pub struct Host<'a> {
@@ -57,5 +57,21 @@ impl Host<'_> {
         // What was being prepared when a command died belongs to nobody.
         self.root.remove_tree(crate::deployment::STAGING)?;
         Ok(found)
+    }
+}
+
+/// The running host's systemd, or the offline one for `--root`. A reader does without the bus: it then shows
+/// what is recorded and calls the units' state unknown.
+pub fn manager(root: &Root, writes: bool) -> Result<Box<dyn Systemd + '_>> {
+    if !root.is_host() {
+        return Ok(Box::new(Offline::new(root)?));
+    }
+    match Bus::connect() {
+        Ok(bus) => Ok(Box::new(bus)),
+        Err(error) if writes => Err(error),
+        Err(error) => {
+            tracing::warn!("{error:#}");
+            Ok(Box::new(Offline::new(root)?))
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::config;
 use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::ops::Host;
@@ -46,7 +47,7 @@ fn build<'r>(
             .state(unit)
             .is_ok_and(|state| state.load == "loaded")
     };
-    let graph = build(&members, &HostRoles::default(), &present);
+    let graph = build(&members, &config::load(host.root)?.roles, &present);
     let hint = graph.as_ref().err().map(OrderError::hint);
     match hint {
         None => Ok(graph?),

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use rustix::fs::statfs;
 
 use crate::hint::Hinted;
+use crate::render::unit::LAUNCHER;
 use crate::root::Root;
 
 /// `CGROUP2_SUPER_MAGIC` of statfs(2).
@@ -39,4 +40,15 @@ pub fn require_unified_cgroups(root: &Root) -> Result<()> {
         })(),
     };
     result.hint(hint)
+}
+
+/// Refuses a running host without the launcher: every unit's start needs it.
+pub fn require_launcher(root: &Root) -> Result<()> {
+    if !root.is_host() || root.kind(LAUNCHER)?.is_some() {
+        return Ok(());
+    }
+    Err(anyhow::anyhow!(
+        "the launcher `{LAUNCHER}` is not installed"
+    ))
+    .hint("install bedplate whole: `make install`, or its package")
 }

@@ -43,6 +43,7 @@ use crate::contract::{Contract, Template};
 use crate::launch::LaunchPlan;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::render::device::Devices;
+use crate::render::files::RenderedFile;
 use crate::render::resolve::{Resolved, ResolvedHealth};
 use crate::render::template::Context;
 use crate::render::users::Users;
@@ -82,6 +83,8 @@ pub struct Rendered {
     pub units: Vec<RenderedUnit>,
     /// The image's own tmpfiles.d lines.
     pub tmpfiles: Option<String>,
+    /// The files of `hostfs/`, by path.
+    pub host_files: Vec<RenderedFile>,
     /// config.json.
     pub spec: Spec,
     /// launch.json.
@@ -157,10 +160,13 @@ pub fn render(contract: &Contract, values: &Values, subject: &Subject<'_>) -> Re
     if let Some(lines) = &tmpfiles {
         privileges.extend(privilege::of_tmpfiles(lines));
     }
+    let host_files = files::host_files(contract, values)?;
+    privileges.extend(privilege::of_files(&host_files));
     let notes = made.notes.into_iter().chain(start.notes).collect();
     Ok(Rendered {
         units,
         tmpfiles,
+        host_files,
         spec: made.spec,
         launch: start.launch,
         privileges,

@@ -114,6 +114,8 @@ impl Plan<'_> {
             let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
             mounts.push(fresh("/sys/fs/cgroup", "cgroup", &options));
         }
+        // runc before 1.2 gives a tmpfs the mode of the directory that it covers: what makes that directory in a
+        // rootfs without it has to use these modes.
         mounts.push(fresh("/run", TMPFS, &["nosuid", "nodev", "mode=755"]));
         mounts.push(fresh("/tmp", TMPFS, &["nosuid", "nodev", "mode=1777"]));
         mounts

@@ -33,10 +33,10 @@ pub(crate) fn start(
     let arrives = notify == Notify::Socket;
     let mut left_out = |what: &str| {
         notes.push(format!(
-            "{what} is left out: only readiness passes from this payload to systemd ({})",
+            "{what} is left out: the payload's messages do not reach systemd ({})",
             match notify {
                 Notify::None => "its type is not notify",
-                _ => "it could name a foreign main process; notify = \"full\" lets it",
+                _ => "it could name a foreign process as its main one; `notify = \"full\"` lets it",
             }
         ));
     };
@@ -98,7 +98,7 @@ fn service_type(
     let why = if subject.systemd < 253 {
         "systemd has it from version 253"
     } else if notify != Notify::Socket {
-        "only readiness passes from this payload to systemd"
+        "the payload's messages do not reach systemd"
     } else {
         return service.kind;
     };

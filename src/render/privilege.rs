@@ -9,6 +9,7 @@ use containers_image_proxy::oci_spec::runtime::{
 };
 
 use crate::launch::{LaunchPlan, Notify};
+use crate::render::files::RenderedFile;
 use crate::render::{capability, mount, oci, plan, syntax};
 
 /// Ends a line about a privilege without a bound.
@@ -23,28 +24,33 @@ const UNBOUNDED: [Capability; 5] = [
     Capability::DacReadSearch,
 ];
 
-/// Host directories whose owner root can be made to obey: writing there is running as root. `true`: so is writing
-/// anywhere below.
-const RULING: [(&str, bool); 19] = [
-    ("/", false),
-    ("/bin", true),
-    ("/boot", true),
-    ("/dev", false),
-    ("/etc", false),
-    ("/etc/systemd", true),
-    ("/home", false),
-    ("/lib", true),
-    ("/proc", true),
-    ("/root", true),
-    ("/run", false),
-    ("/run/systemd", true),
-    ("/sbin", true),
-    ("/sys", false),
-    ("/usr", true),
-    ("/var", false),
-    ("/var/lib", false),
-    ("/var/lib/bedplate", true),
-    ("/var/spool/cron", true),
+/// Host directories by which root obeys whoever writes to them: the directory itself.
+const RULING: [&str; 9] = [
+    "/", "/dev", "/etc", "/home", "/run", "/sys", "/var", "/var/lib", "/var/log",
+];
+
+/// As [`RULING`], and so is everything below.
+const RULING_BELOW: [&str; 20] = [
+    "/bin",
+    "/boot",
+    "/etc/cron.d",
+    "/etc/ld.so.preload",
+    "/etc/pam.d",
+    "/etc/profile.d",
+    "/etc/sudoers.d",
+    "/etc/systemd",
+    "/etc/tmpfiles.d",
+    "/etc/udev",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run/systemd",
+    "/run/udev",
+    "/sbin",
+    "/usr",
+    "/var/lib/bedplate",
+    "/var/spool/cron",
 ];
 
 /// The lines for `spec`, started as `launch` says.
@@ -145,10 +151,9 @@ fn bind(mount: &Mount, overrides: bool) -> Vec<String> {
 
 fn rules(source: &Path) -> bool {
     let runs_containers = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".sock");
-    RULING
-        .iter()
-        .any(|(path, below)| source == Path::new(path) || *below && source.starts_with(path))
-        || source.file_name().is_some_and(runs_containers)
+    let whole = RULING.iter().any(|path| source == Path::new(path));
+    let below = RULING_BELOW.iter().any(|path| source.starts_with(path));
+    whole || below || source.file_name().is_some_and(runs_containers)
 }
 
 /// Walls that are there by default and not here.
@@ -200,6 +205,17 @@ pub(crate) fn of_tmpfiles(text: &str) -> Vec<String> {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .map(|line| format!("systemd-tmpfiles does `{line}` on the host"))
+        .collect()
+}
+
+/// Lines for the files that the image puts on the host.
+pub(crate) fn of_files(files: &[RenderedFile]) -> Vec<String> {
+    files
+        .iter()
+        .map(|file| {
+            let root = if rules(&file.path) { ROOT } else { "" };
+            format!("puts {} on the host{root}", file.path.display())
+        })
         .collect()
 }
 

@@ -18,7 +18,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Whom the payload runs as.
 pub(crate) fn identity(filled: &Filled, image: &Config, subject: &Subject<'_>) -> Result<Identity> {
     let (what, user) = match (&filled.user, image.user()) {
-        (Some(user), _) => ("[container] user", user.as_str()),
+        (Some(user), _) => ("manifest.toml: container.user", user.as_str()),
         (None, Some(user)) => ("the image's User", user.as_str()),
         (None, None) => ("", ""),
     };
@@ -63,7 +63,7 @@ fn command(filled: &Filled, image: &Config) -> Result<Vec<String>> {
         None => command.extend(image.cmd().clone().unwrap_or_default()),
     }
     if command.is_empty() {
-        bail!("the image has neither Entrypoint nor Cmd, and [container] args gives no command");
+        bail!("the image has neither Entrypoint nor Cmd, and `container.args` gives no command");
     }
     Ok(command)
 }

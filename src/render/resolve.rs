@@ -1,15 +1,18 @@
 //! The manifest with its templates filled in and its words checked: what the unit and config.json are made from.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::contract::manifest::{
     Access, Directories, Health, Manifest, Mount, Probe, Propagation, Stage,
 };
+use crate::contract::problems::Problems;
+use crate::contract::syntax;
 use crate::contract::values::Values;
 use crate::name::ContainerName;
+use crate::render::directories::directory;
 use crate::render::span;
 use crate::render::template::{Context, render_text};
 
@@ -101,14 +104,13 @@ pub(crate) fn fill(manifest: &Manifest, values: &Values) -> Result<Filled> {
     let args = container.args.as_deref();
     Ok(Filled {
         user: user
-            .map(|text| text_of("[container] user", text, values))
+            .map(|text| text_of("container.user", text, values))
             .transpose()?,
         env: container
             .env
             .iter()
             .map(|(name, text)| {
-                check_variable(name)?;
-                let what = format!("[container] env {name}");
+                let what = format!("container.env.{name}");
                 Ok((name.clone(), text_of(&what, text, values)?))
             })
             .collect::<Result<_>>()?,
@@ -140,26 +142,21 @@ pub(crate) fn order(manifest: &Manifest, name: &ContainerName) -> Resolved {
     }
 }
 
-fn text_of(what: &str, text: &str, values: &Values) -> Result<String> {
-    let rendered = render_text(what, text, values, Context::Plain)?;
+/// Fills in the text at `key` of the manifest.
+fn text_of(key: &str, text: &str, values: &Values) -> Result<String> {
+    let what = format!("manifest.toml: {key}");
+    let rendered = render_text(&what, text, values, Context::Plain)?;
     if rendered.contains('\0') {
-        bail!("{what} holds a NUL byte");
+        bail!("rendering `{what}`: it holds a NUL byte");
     }
     Ok(rendered)
-}
-
-fn check_variable(name: &str) -> Result<()> {
-    if name.is_empty() || name.contains(['=', '\0']) {
-        bail!("[container] env: `{name}` is no name of a variable");
-    }
-    Ok(())
 }
 
 /// A command's words; one that renders to nothing is left out.
 fn words(args: &[String], values: &Values) -> Result<Vec<String>> {
     let mut words = Vec::new();
     for (number, text) in args.iter().enumerate() {
-        let what = format!("[container] args, word {}", number + 1);
+        let what = format!("container.args, word {}", number + 1);
         let word = text_of(&what, text, values)?;
         if !word.is_empty() {
             words.push(word);
@@ -170,18 +167,12 @@ fn words(args: &[String], values: &Values) -> Result<Vec<String>> {
 
 fn binds(mounts: &[Mount], values: &Values) -> Result<Vec<Bind>> {
     let mut binds: Vec<Bind> = Vec::new();
-    let mut wrong = Vec::new();
+    let mut problems = Problems::default();
     for mount in mounts {
-        let source = text_of("[container] mounts source", &mount.source, values)?;
-        let target = text_of("[container] mounts target", &mount.target, values)?;
-        for (end, path) in [("source", &source), ("target", &target)] {
-            if !is_plain_absolute(path) {
-                wrong.push(format!("{end} `{path}` is no absolute path without `..`"));
-            }
-        }
-        if target == "/" {
-            wrong.push("target `/` would hide the image".to_owned());
-        }
+        let source = text_of("container.mounts.source", &mount.source, values)?;
+        let target = text_of("container.mounts.target", &mount.target, values)?;
+        problems.check("container.mounts.source", syntax::path(&source));
+        problems.check("container.mounts.target", syntax::path(&target));
         let bind = Bind {
             source: normal(&source),
             target: normal(&target),
@@ -189,22 +180,22 @@ fn binds(mounts: &[Mount], values: &Values) -> Result<Vec<Bind>> {
             propagation: mount.propagation,
             optional: mount.optional,
         };
+        if bind.target == Path::new("/") {
+            problems.add("container.mounts.target: `/` would hide the image".to_owned());
+        }
         if binds.iter().any(|other| other.target == bind.target) {
-            wrong.push(format!("target `{target}` is there twice"));
+            problems.add(format!(
+                "container.mounts.target: `{target}` is there twice"
+            ));
         }
         binds.push(bind);
     }
-    if !wrong.is_empty() {
-        bail!("[container] mounts: {}", wrong.join("; "));
-    }
+    problems
+        .into_result()
+        .context("rendering `manifest.toml`")?;
     // A mount hides what was mounted below it before: the outer one comes first.
     binds.sort_by_key(|bind| bind.target.components().count());
     Ok(binds)
-}
-
-fn is_plain_absolute(path: &str) -> bool {
-    let up = |part| matches!(part, Component::ParentDir);
-    path.starts_with('/') && !path.contains('\n') && !Path::new(path).components().any(up)
 }
 
 /// The path without doubled and trailing slashes.
@@ -212,41 +203,18 @@ fn normal(path: &str) -> PathBuf {
     Path::new(path).components().collect()
 }
 
-fn made(directories: &Directories, values: &Values) -> Result<Made> {
-    let names = |kind: &str, texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<String>> {
-        texts
-            .map(|text| {
-                let what = format!("[service] directories {kind}");
-                let name = text_of(&what, text, values)?;
-                check_directory(&name).with_context(|| what)?;
-                Ok(name)
-            })
-            .collect()
+fn made(from: &Directories, values: &Values) -> Result<Made> {
+    let names = |key: &str, texts: &mut dyn Iterator<Item = &String>| -> Result<Vec<String>> {
+        texts.map(|text| directory(key, text, values)).collect()
     };
-    let runtime = &directories.runtime;
+    let runtime = &from.runtime;
     Ok(Made {
-        state: names("state", &mut directories.state.iter())?,
+        state: names("state", &mut from.state.iter())?,
         runtime: names("runtime", &mut runtime.iter().map(|entry| &entry.name))?,
-        logs: names("logs", &mut directories.logs.iter())?,
-        cache: names("cache", &mut directories.cache.iter())?,
+        logs: names("logs", &mut from.logs.iter())?,
+        cache: names("cache", &mut from.cache.iter())?,
         shared: runtime.iter().any(|entry| entry.shared),
     })
-}
-
-/// A directory of a unit: relative, and of characters that need no quoting there.
-fn check_directory(name: &str) -> Result<()> {
-    let normal = |part| matches!(part, Component::Normal(_));
-    let plain = |c: char| c.is_ascii_alphanumeric() || "._/+@-".contains(c);
-    if name.is_empty() || !name.chars().all(plain) || !Path::new(name).components().all(normal) {
-        bail!(
-            "`{}` is no relative path of letters, digits, `.`, `_`, `+`, `@` and `-`",
-            name.escape_debug()
-        );
-    }
-    if name == "bedplate" || name.starts_with("bedplate/") {
-        bail!("`{name}` is bedplate's own");
-    }
-    Ok(())
 }
 
 /// A time of `[service]`; empty is absent.
@@ -254,27 +222,28 @@ fn timeout(key: &str, text: Option<&str>, values: &Values) -> Result<Option<Stri
     let Some(text) = text else {
         return Ok(None);
     };
-    let what = format!("[service] {key}");
-    let text = text_of(&what, text, values)?;
+    let key = format!("service.{key}");
+    let text = text_of(&key, text, values)?;
     if text.is_empty() {
         return Ok(None);
     }
-    span::check_timeout(&text).with_context(|| what)?;
+    syntax::span(&text)
+        .map_err(|problem| anyhow!("rendering `manifest.toml: {key}`: {problem}"))?;
     Ok(Some(text))
 }
 
 fn resolve_health(health: &Health, values: &Values) -> Result<ResolvedHealth> {
     let probe = match &health.probe {
-        Probe::Http(url) => Probe::Http(text_of("[health] probe http", url, values)?),
-        Probe::Tcp(address) => Probe::Tcp(text_of("[health] probe tcp", address, values)?),
+        Probe::Http(url) => Probe::Http(text_of("health.probe.http", url, values)?),
+        Probe::Tcp(address) => Probe::Tcp(text_of("health.probe.tcp", address, values)?),
         Probe::Exec(argv) => Probe::Exec(
             argv.iter()
-                .map(|word| text_of("[health] probe exec", word, values))
+                .map(|word| text_of("health.probe.exec", word, values))
                 .collect::<Result<_>>()?,
         ),
     };
     let span = |key: &str, text: &str| -> Result<Duration> {
-        span::parse(text).with_context(|| format!("[health] {key}"))
+        span::parse(text).with_context(|| format!("reading `manifest.toml: health.{key}`"))
     };
     Ok(ResolvedHealth {
         probe,
@@ -310,29 +279,23 @@ mod tests {
         for (body, message) in [
             (
                 "[container]\nmounts = [{ source = 'x', target = '/a/../b' }, { source = '/', target = '/' }]",
-                "[container] mounts: source `x` is no absolute path without `..`; \
-                 target `/a/../b` is no absolute path without `..`; target `/` would hide the image",
+                "rendering `manifest.toml`: 3 problems\n  \
+                 container.mounts.source: expected an absolute path without `..`, found `x`\n  \
+                 container.mounts.target: `/` would hide the image\n  \
+                 container.mounts.target: expected an absolute path without `..`, found `/a/../b`",
             ),
             (
                 "[service]\ndirectories = { state = ['../etc'] }",
-                "[service] directories state: \
-                 `../etc` is no relative path of letters, digits, `.`, `_`, `+`, `@` and `-`",
-            ),
-            (
-                "[service]\ndirectories = { runtime = [{ name = 'bedplate/x' }] }",
-                "[service] directories runtime: `bedplate/x` is bedplate's own",
+                "rendering `manifest.toml: service.directories.state`: \
+                 expected a relative path without `..`, found `../etc`",
             ),
             (
                 "[service]\nwatchdog = 'soon'",
-                "[service] watchdog: `soon` is no time span such as `10s` or `1min 30s`",
+                "rendering `manifest.toml: service.watchdog`: expected a span of time such as `30s`, found `soon`",
             ),
             (
-                "[health]\nprobe = { tcp = 'localhost:1' }\nsettle = ''",
-                "[health] settle: `` is no time span such as `10s` or `1min 30s`",
-            ),
-            (
-                "[container]\nenv = { 'A=B' = 'x' }",
-                "[container] env: `A=B` is no name of a variable",
+                "[health]\nprobe = { tcp = 'localhost:1' }\nsettle = 'infinity'",
+                "reading `manifest.toml: health.settle`: `infinity` is no time span such as `10s` or `1min 30s`",
             ),
         ] {
             let error = filled(&format!("contract = 1\n{body}")).unwrap_err();

@@ -20,7 +20,7 @@ use crate::render::mount::{Plan, View};
 use crate::render::oci::{build, has_namespace};
 use crate::render::resolve::Filled;
 use crate::render::template::{Context, render};
-use crate::render::{Subject, capability, device, mount, process, seccomp};
+use crate::render::{Subject, capability, mount, process, seccomp};
 
 const VERSION: &str = "1.0.2";
 
@@ -43,8 +43,7 @@ pub(crate) fn from_manifest(
     let identity = process::identity(filled, &image, subject)?;
     let host = subject.bounding.as_ref();
     let grant = capability::grant(&container.capabilities, identity.uid, host)
-        .context("[container] capabilities")?;
-    device::check(&container.devices)?;
+        .context("manifest.toml: container.capabilities")?;
     let granted = &grant.granted;
     let plan = Plan {
         binds: &filled.binds,
@@ -136,7 +135,10 @@ fn linux(
     // Who administers the machine's processes with CAP_SYS_ADMIN could unmount what hides /proc from it.
     let hidden = container.pid == Namespace::Private || !granted.contains(&Capability::SysAdmin);
     let (masked, readonly) = if hidden {
-        (get_default_maskedpaths(), get_default_readonly_paths())
+        let mut masked = get_default_maskedpaths();
+        // Power counters tell what other processes compute.
+        masked.push("/sys/devices/virtual/powercap".to_owned());
+        (masked, get_default_readonly_paths())
     } else {
         (Vec::new(), Vec::new())
     };
@@ -217,15 +219,20 @@ fn refused(capabilities: &[Capability]) -> Vec<String> {
         .collect()
 }
 
+/// What every container can write to.
+const WRITABLE: [&str; 3] = ["/dev", "/run", "/tmp"];
+
 /// Volumes of the image that no mount makes writable: engines would make them so without being asked.
 fn unwritable_volumes(image: &Config, filled: &Filled) -> Vec<String> {
     let mut volumes = image.volumes().clone().unwrap_or_default();
     volumes.sort();
     volumes.retain(|volume| {
-        !filled
+        let volume = Path::new(volume);
+        let declared = filled
             .binds
             .iter()
-            .any(|bind| Path::new(volume).starts_with(&bind.target))
+            .any(|bind| volume.starts_with(&bind.target));
+        !declared && !WRITABLE.iter().any(|path| volume.starts_with(path))
     });
     volumes
         .iter()

@@ -19,7 +19,7 @@ use crate::render::{Subject, mount, signal, spec, syntax};
 pub const SHAPE: u32 = 1;
 
 /// The launcher, as installed.
-const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
+pub const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
 
 const TEMPLATE: &str = include_str!("../../unit-templates/container.service.hbs");
 
@@ -124,17 +124,14 @@ impl Parts<'_> {
             watchdog: start.watchdog.clone(),
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= 254).then_some("supervisor"),
-            runtime_directories: std::iter::once(format!("bedplate/{}", subject.name))
-                .chain(filled.made.runtime.iter().cloned())
-                .collect::<Vec<_>>()
-                .join(" "),
-            preserve: filled.made.shared.then_some("yes"),
-            state_directories: filled.made.state.join(" "),
-            logs_directories: filled.made.logs.join(" "),
-            cache_directories: filled.made.cache.join(" "),
+            runtime_directories: self.runtime_directories()?,
+            preserve: (filled.made.shared && self.systemd_keeps()).then_some("yes"),
+            state_directories: self.kept_directories(&filled.made.state)?,
+            logs_directories: self.kept_directories(&filled.made.logs)?,
+            cache_directories: self.kept_directories(&filled.made.cache)?,
             fdstore: start.fdstore,
             sockets: self.sockets()?,
-            credentials: self.credentials()?,
+            credentials: service.credentials.clone(),
             wanted_by: if early {
                 "basic.target"
             } else {
@@ -197,12 +194,14 @@ impl Parts<'_> {
             return Ok((Some(format!("/bin/kill -s {word} $MAINPID")), None));
         }
         if kind == ServiceType::NotifyReload {
-            bail!("[service] reload: `{reload}` is no signal, as type notify-reload needs it");
+            bail!(
+                "manifest.toml: service.reload: `{reload}` is no signal, as type notify-reload needs it"
+            );
         }
         let words = self.subject.runtime.exec_argv(self.subject.name).join(" ");
         // `$` would be the unit's environment, not the container's.
         let command = syntax::escape(reload)
-            .context("[service] reload")?
+            .context("manifest.toml: service.reload")?
             .replace('$', "$$");
         Ok((Some(format!("{words} {command}")), None))
     }
@@ -212,7 +211,7 @@ impl Parts<'_> {
         let once = self.start.launch.service_type == ServiceType::Oneshot;
         if once && matches!(restart, Restart::Always | Restart::OnSuccess) {
             bail!(
-                "[service] restart: `{}` never ends with type oneshot",
+                "manifest.toml: service.restart: `{}` never ends with type oneshot",
                 restart_word(restart)
             );
         }
@@ -225,7 +224,7 @@ impl Parts<'_> {
             self.manifest.service.stop_signal.as_deref(),
             image.and_then(|config| config.stop_signal().as_deref()),
         ) {
-            (Some(text), _) => ("[service] stop_signal", text),
+            (Some(text), _) => ("manifest.toml: service.stop_signal", text),
             (None, Some(text)) => ("the image's StopSignal", text),
             (None, None) => return Ok(None),
         };
@@ -241,23 +240,35 @@ impl Parts<'_> {
         let units = units.map(|name| name.parse::<crate::name::UnitName>());
         let units = units
             .collect::<Result<Vec<_>, _>>()
-            .context("[service] sockets")?;
+            .context("manifest.toml: service.sockets")?;
         let units: Vec<&str> = units.iter().map(crate::name::UnitName::as_str).collect();
         Ok(units.join(" "))
     }
 
-    fn credentials(&self) -> Result<Vec<String>> {
-        let credentials = &self.manifest.service.credentials;
-        let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        for name in credentials {
-            if name.is_empty() || !name.chars().all(plain) {
-                bail!(
-                    "[service] credentials: `{}` is no name of a credential",
-                    name.escape_debug()
-                );
-            }
+    /// Whether systemd may make the directories that outlive a stop. Without `User=` it gives them, and all that is
+    /// in them, back to root at each start; a payload of another user would lose its own files at its second start.
+    /// The launcher makes such directories instead.
+    fn systemd_keeps(&self) -> bool {
+        self.start.launch.own.is_empty()
+    }
+
+    /// Directories that outlive a stop.
+    fn kept_directories(&self, names: &[String]) -> Result<String> {
+        if self.systemd_keeps() {
+            syntax::escape(&names.join(" "))
+        } else {
+            Ok(String::new())
         }
-        Ok(credentials.clone())
+    }
+
+    /// The launcher's own directory, and those of the image.
+    fn runtime_directories(&self) -> Result<String> {
+        let made = &self.filled.made;
+        let mut all = vec![format!("bedplate/{}", self.subject.name)];
+        if !made.shared || self.systemd_keeps() {
+            all.extend(made.runtime.iter().cloned());
+        }
+        syntax::escape(&all.join(" "))
     }
 }
 

@@ -93,13 +93,17 @@ impl Runtime {
 
     /// The words that run a command in the started container; the command's own words follow.
     pub fn exec_argv(&self, name: &ContainerName) -> Vec<String> {
-        vec![
+        let mut argv = vec![
             self.path.display().to_string(),
             "--root".to_owned(),
             format!("/run/bedplate/{name}/oci"),
-            "exec".to_owned(),
-            name.to_string(),
-        ]
+        ];
+        if self.kind == RuntimeKind::Crun {
+            // As the launcher made it: the payload stays in the unit's own, delegated group.
+            argv.push("--cgroup-manager=cgroupfs".to_owned());
+        }
+        argv.extend(["exec".to_owned(), name.to_string()]);
+        argv
     }
 }
 

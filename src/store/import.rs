@@ -16,6 +16,10 @@ use crate::store::layer;
 use crate::store::merge::{Scope, Tree};
 use crate::store::{Store, StoredImage, image_ref, layer_ref, metadata};
 
+/// The remedy for bytes that are not what the image says of them.
+const DAMAGED: &str =
+    "what the image's source holds is damaged: copy or push the image there again";
+
 /// How many names a note on skipped files lists.
 const LISTED: usize = 5;
 
@@ -126,18 +130,22 @@ impl Store {
         })
     }
 
-    /// Adds the remedy to an error that a full disk caused.
+    /// Adds the remedy to an error that has one.
     fn explain(&self, error: Error) -> Error {
-        let full = error.chain().any(|cause| {
-            let cause = cause.to_string();
-            cause.contains("No space left on device") || cause.contains("min-free-space")
-        });
-        if !full {
+        let says = |needle: &str| {
+            error
+                .chain()
+                .any(|cause| cause.to_string().contains(needle))
+        };
+        let hint = if says("No space left on device") || says("min-free-space") {
+            format!("free space on the file system of `{}`", self.path.display())
+        } else if says("corrupted blob") || says("diff_id") {
+            DAMAGED.to_owned()
+        } else {
             return error;
-        }
-        let hint = format!("free space on the file system of `{}`", self.path.display());
+        };
         match Err::<(), _>(error).hint(hint) {
-            Ok(()) => Error::msg("no space left on device"),
+            Ok(()) => Error::msg("an error without an error"),
             Err(error) => error,
         }
     }

@@ -1,6 +1,7 @@
 //! The running manager, over D-Bus.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::runtime::Runtime;
@@ -15,6 +16,12 @@ use crate::systemd::{OLDEST, Systemd, UnitState};
 
 /// How many of a failed unit's last journal lines an error repeats.
 const JOURNAL_LINES: &str = "10";
+
+/// How often a start that takes its time is looked at.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How many restarts of a unit a start waits through that requires it.
+const PATIENCE: u32 = 4;
 
 /// A connection to the running host's systemd.
 #[derive(Debug)]
@@ -57,8 +64,12 @@ impl Bus {
         })
     }
 
-    /// Queues a job and waits for its result, such as `done` or `failed`.
-    fn job(&self, unit: &UnitName, kind: JobKind) -> Result<String> {
+    /// Queues a job and waits for its result, such as `done` or `failed`, and the unit that is to blame.
+    ///
+    /// The start job of a unit with `RestartMode=direct` lasts until a try succeeds, for ever if none does, and so
+    /// do the jobs that wait for it: a start is given up with the unit's own first try that fails, as it is without
+    /// that mode, and when one that it requires has failed too often.
+    fn job(&self, unit: &UnitName, kind: JobKind) -> Result<(String, UnitName)> {
         self.runtime.block_on(async {
             let manager = ManagerProxy::new(&self.connection).await?;
             // Listening begins before the job exists, so that its end cannot be missed.
@@ -68,27 +79,64 @@ impl Bus {
                 JobKind::Stop => manager.stop_unit(unit.as_str(), "replace").await?,
             };
             loop {
-                let end = next(&mut ends)
-                    .await
-                    .ok_or_else(|| anyhow!("systemd closed the connection"))?;
+                let Ok(end) = tokio::time::timeout(TICK, next(&mut ends)).await else {
+                    match kind {
+                        JobKind::Start => match self.hopeless(unit).await? {
+                            Some(culprit) => return Ok(("failed".to_owned(), culprit)),
+                            None => continue,
+                        },
+                        JobKind::Stop => continue,
+                    }
+                };
+                let end = end.ok_or_else(|| anyhow!("systemd closed the connection"))?;
                 let args = end.args()?;
                 if args.job == job {
-                    return Ok(args.result.clone());
+                    return Ok((args.result.clone(), unit.clone()));
                 }
             }
         })
     }
 
+    /// The unit that keeps a start from ending: itself, waiting for its second try, or a service that it requires,
+    /// by however many others, waiting for one of many.
+    async fn hopeless(&self, unit: &UnitName) -> Result<Option<UnitName>> {
+        let mut seen = BTreeSet::from([unit.clone()]);
+        let mut look = vec![unit.clone()];
+        while let Some(one) = look.pop() {
+            let mut map = self.all_properties(&one).await?;
+            let waits = map
+                .get("SubState")
+                .and_then(|value| <&str>::try_from(&**value).ok())
+                .is_some_and(|state| state.starts_with("auto-restart"));
+            let tried = map.get("NRestarts").and_then(|n| u32::try_from(&**n).ok());
+            if waits && (one == *unit || tried >= Some(PATIENCE)) {
+                return Ok(Some(one));
+            }
+            let required = map.remove("Requires").map(Vec::<String>::try_from);
+            for name in required.and_then(Result::ok).unwrap_or_default() {
+                if name.ends_with(".service")
+                    && let Ok(name) = name.parse::<UnitName>()
+                    && seen.insert(name.clone())
+                {
+                    look.push(name);
+                }
+            }
+        }
+        Ok(None)
+    }
+
     fn properties(&self, unit: &UnitName) -> Result<HashMap<String, OwnedVariant>> {
-        self.runtime.block_on(async {
-            let manager = ManagerProxy::new(&self.connection).await?;
-            let object: OwnedObjectPath = manager.load_unit(unit.as_str()).await?;
-            let proxy = PropertiesProxy::builder(&self.connection)
-                .path(object)
-                .build()
-                .await?;
-            Ok(proxy.get_all("").await?)
-        })
+        self.runtime.block_on(self.all_properties(unit))
+    }
+
+    async fn all_properties(&self, unit: &UnitName) -> Result<HashMap<String, OwnedVariant>> {
+        let manager = ManagerProxy::new(&self.connection).await?;
+        let object: OwnedObjectPath = manager.load_unit(unit.as_str()).await?;
+        let proxy = PropertiesProxy::builder(&self.connection)
+            .path(object)
+            .build()
+            .await?;
+        Ok(proxy.get_all("").await?)
     }
 
     /// Why a start failed: what systemd recorded of the unit, and the last lines of this invocation.
@@ -161,13 +209,17 @@ impl Systemd for Bus {
     fn start(&self, unit: &UnitName) -> Result<()> {
         tracing::debug!(%unit, "starting");
         let starting = || format!("starting {unit}");
-        let result = self.job(unit, JobKind::Start).with_context(starting)?;
+        let (result, culprit) = self.job(unit, JobKind::Start).with_context(starting)?;
         if result == "done" {
             return Ok(());
         }
-        Err(anyhow!(self.reason(unit, &result)))
+        let mut reason = self.reason(&culprit, &result);
+        if culprit != *unit {
+            reason = format!("{culprit}, which it requires, does not come up: {reason}");
+        }
+        Err(anyhow!(reason))
             .with_context(starting)
-            .hint(format!("all it said: `journalctl --unit {unit} --boot`"))
+            .hint(format!("all it said: `journalctl --unit {culprit} --boot`"))
     }
 
     fn stop(&self, unit: &UnitName) -> Result<()> {
@@ -176,7 +228,7 @@ impl Systemd for Bus {
             return Ok(());
         }
         let stopping = || format!("stopping {unit}");
-        let result = self.job(unit, JobKind::Stop).with_context(stopping)?;
+        let (result, _) = self.job(unit, JobKind::Stop).with_context(stopping)?;
         if result != "done" {
             return Err(anyhow!("its stop job ended as `{result}`")).with_context(stopping);
         }

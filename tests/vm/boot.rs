@@ -1,9 +1,8 @@
 //! The guests themselves: that they boot, run a container by both runtimes, and keep what they wrote.
 
-use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::guest::{Guest, Suite};
 use crate::host;
@@ -62,10 +61,10 @@ fn boots(story: &Story, suite: Suite, version: &str) -> Result<()> {
             == 7
     );
 
-    for runtime in runtimes(suite)? {
+    for runtime in suite.runtimes()? {
         runs_container(&guest, runtime)?;
     }
-    keeps_files(&mut guest, runtimes(suite)?)?;
+    keeps_files(&mut guest, suite.runtimes()?)?;
     host::say(&format!(
         "{}: booted in {} ms",
         story.name(),
@@ -106,21 +105,6 @@ fn keeps_files(guest: &mut Guest, runtimes: &[&str]) -> Result<()> {
     guest.start()?;
     ensure!(guest.sh("cat /etc/kept /var/lib/bedplate/kept")? == "kept\nkept");
     Ok(())
-}
-
-/// The runtimes that work in a suite's guest on this host. Debian 12's crun insists on raising the limit of locked
-/// memory, which a host without `CAP_SYS_RESOURCE` cannot grant.
-fn runtimes(suite: Suite) -> Result<&'static [&'static str]> {
-    let limits = fs::read_to_string("/proc/self/limits")?;
-    let locked = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max locked memory"))
-        .context("finding the limit of locked memory")?;
-    let unlimited = locked.split_whitespace().nth(1) == Some("unlimited");
-    Ok(match suite {
-        Suite::Bookworm if !unlimited => &["runc"],
-        Suite::Trixie | Suite::Bookworm => &["crun", "runc"],
-    })
 }
 
 fn registry(story: &Story) -> Result<()> {

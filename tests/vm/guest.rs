@@ -1,26 +1,20 @@
 //! A booted guest: a Debian of its own in systemd-nspawn, driven from outside.
 //!
-//! `tests/vm/guest` makes its root file system, `tests/vm/boot` boots it; here is what a story does with it. What
-//! the guest writes is kept below the story's directory, so that `reboot` finds it again.
+//! `tests/vm/guest` makes its root file system, `machine` boots it; here is what a story does with it. What the
+//! guest writes is kept below the story's directory, so that `reboot` finds it again.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use anyhow::{Context, Result, ensure};
 
 use crate::host;
+use crate::machine::Machine;
 use crate::story::Story;
-
-/// Within which a guest must have finished booting, or shut down. It takes one or two seconds.
-const BOOT: Duration = Duration::from_mins(1);
 
 /// Within which a command in the guest must have ended.
 const COMMAND: Duration = Duration::from_mins(1);
@@ -50,15 +44,7 @@ pub(crate) struct Guest {
     name: String,
     dir: PathBuf,
     binds: Vec<String>,
-    up: Option<Up>,
-}
-
-/// One boot.
-#[derive(Debug)]
-struct Up {
-    boot: Child,
-    init: Pid,
-    took: Duration,
+    up: Option<Machine>,
 }
 
 /// What a finished command left.
@@ -79,6 +65,21 @@ impl Suite {
             Self::Trixie => "trixie",
             Self::Bookworm => "bookworm",
         }
+    }
+
+    /// The runtimes that work in its guest on this host. Debian 12's crun insists on raising the limit of locked
+    /// memory, which a host without `CAP_SYS_RESOURCE` cannot grant.
+    pub(crate) fn runtimes(self) -> Result<&'static [&'static str]> {
+        let limits = fs::read_to_string("/proc/self/limits")?;
+        let locked = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max locked memory"))
+            .context("finding the limit of locked memory")?;
+        let unlimited = locked.split_whitespace().nth(1) == Some("unlimited");
+        Ok(match self {
+            Self::Bookworm if !unlimited => &["runc"],
+            Self::Trixie | Self::Bookworm => &["crun", "runc"],
+        })
     }
 }
 
@@ -120,84 +121,32 @@ impl Guest {
 
     /// How long the last boot took, until systemd had done all that the boot asks for.
     pub(crate) fn boot_time(&self) -> Result<Duration> {
-        Ok(self.up()?.took)
+        Ok(self.up()?.took())
     }
 
     /// Boots it and waits until systemd says that the boot is finished, well or not.
     pub(crate) fn start(&mut self) -> Result<()> {
         ensure!(self.up.is_none(), "guest `{}` is up", self.name);
-        let up = self
-            .try_start()
+        let root = host::output(host::project("tests/vm/guest"), &[self.suite.name()], None)?;
+        let root = Path::new(root.trim_end());
+        let up = Machine::start(root, &self.dir, &self.name, &self.binds)
             .with_context(|| format!("booting guest `{}`", self.name))?;
         self.up = Some(up);
         Ok(())
     }
 
-    fn try_start(&self) -> Result<Up> {
-        let root = host::output(host::project("tests/vm/guest"), &[self.suite.name()], None)?;
-        let socket = format!("bedplate-vm-{}-{}", std::process::id(), self.name);
-        let ready = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&socket)?)?;
-        let console = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join("console"))?;
-        // A guest outlives nothing: not the thread that tells its story, unless it is to be kept.
-        let mut command = if host::keeps_guests() {
-            Command::new("setsid")
-        } else {
-            let mut command = Command::new("setpriv");
-            command.args(["--pdeathsig", "TERM"]);
-            command
-        };
-        command
-            .arg("--")
-            .arg(host::project("tests/vm/boot"))
-            .args([root.trim_end()])
-            .arg(&self.dir)
-            .arg(&self.name)
-            .args(&self.binds)
-            .env("NOTIFY_SOCKET", format!("@{socket}"))
-            .stdin(Stdio::null())
-            .stdout(console.try_clone()?)
-            .stderr(console);
-        let began = Instant::now();
-        let mut boot = command.spawn()?;
-        match wait_ready(&boot, &ready) {
-            Ok(init) => Ok(Up {
-                boot,
-                init,
-                took: began.elapsed(),
-            }),
-            Err(error) => {
-                let _gone = boot.kill();
-                let _status = boot.wait();
-                Err(error.context(format!("see `{}`", self.dir.join("console").display())))
-            }
-        }
-    }
-
     /// Shuts it down in order.
     pub(crate) fn poweroff(&mut self) -> Result<()> {
-        let mut up = self.up.take().context("powering off a guest that is off")?;
-        // SIGRTMIN+4 is "power off" to systemd; libc keeps two of the kernel's real-time signals to itself.
-        let mut kill = Command::new("kill");
-        kill.args(["-s", "RTMIN+4", &up.init.to_string()]);
-        ensure!(kill.status()?.success(), "{kill:?}");
-        if !ended(&up.boot, BOOT)? {
-            cut(&mut up);
-            bail!("guest `{}` did not shut down in {BOOT:?}", self.name);
-        }
-        up.boot.wait()?;
-        Ok(())
+        let up = self.up.take().context("powering off a guest that is off")?;
+        up.shut_down()
+            .with_context(|| format!("shutting down guest `{}`", self.name))
     }
 
     /// Takes its power away: no process of it gets to do anything any more.
     pub(crate) fn cut_power(&mut self) -> Result<()> {
-        let mut up = self
-            .up
-            .take()
-            .context("cutting the power of a guest that is off")?;
-        cut(&mut up);
+        let up = self.up.take();
+        up.context("cutting the power of a guest that is off")?
+            .cut();
         Ok(())
     }
 
@@ -207,7 +156,7 @@ impl Guest {
         self.start()
     }
 
-    fn up(&self) -> Result<&Up> {
+    fn up(&self) -> Result<&Machine> {
         self.up
             .as_ref()
             .with_context(|| format!("guest `{}` is off", self.name))
@@ -215,7 +164,7 @@ impl Guest {
 
     /// The pid of its init, for `nsenter`.
     pub(crate) fn init(&self) -> Result<String> {
-        Ok(self.up()?.init.to_string())
+        Ok(self.up()?.init().to_string())
     }
 
     /// Runs a command as root in it. It is no unit: systemd-nspawn's system call filter does not apply to it.
@@ -353,59 +302,14 @@ impl Drop for Guest {
             host::say(&format!(
                 "{}: up, init is {}: tests/vm/guestctl shell {}",
                 self.name,
-                up.init,
+                up.init(),
                 self.dir.display()
             ));
         }
         // What journald was sent is in its files when the power goes: a failed story is told from them.
         let _best_effort = self.run_with(&["journalctl", "--sync"], Duration::from_secs(5), &[]);
-        if let Some(mut up) = self.up.take() {
-            cut(&mut up);
-        }
-    }
-}
-
-/// Kills a guest's init, with which the kernel ends all that runs in it, and waits for what stands around it.
-fn cut(up: &mut Up) {
-    let _gone = kill_process(up.init, Signal::KILL);
-    if !ended(&up.boot, BOOT).unwrap_or(false) {
-        let _gone = up.boot.kill();
-    }
-    let _status = up.boot.wait();
-}
-
-/// Whether a child ends within a time.
-fn ended(child: &Child, within: Duration) -> Result<bool> {
-    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let timeout = Timespec::try_from(within)?;
-    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout))? > 0)
-}
-
-/// Waits for the guest's READY=1, which systemd-nspawn hands on, or for its end; the pid of its init.
-fn wait_ready(boot: &Child, ready: &UnixDatagram) -> Result<Pid> {
-    let pidfd = pidfd_open(Pid::from_child(boot), PidfdFlags::empty())?;
-    let end = Instant::now() + BOOT;
-    let mut init = None;
-    let mut message = [0; 4096];
-    loop {
-        let left = Timespec::try_from(end.saturating_duration_since(Instant::now()))?;
-        let mut polled = [
-            PollFd::new(ready, PollFlags::IN),
-            PollFd::new(&pidfd, PollFlags::IN),
-        ];
-        ensure!(
-            poll(&mut polled, Some(&left))? > 0,
-            "not ready after {BOOT:?}"
-        );
-        ensure!(!polled[0].revents().is_empty(), "systemd-nspawn ended");
-        let length = ready.recv(&mut message)?;
-        let text = String::from_utf8_lossy(&message[..length]);
-        for line in text.lines() {
-            if let Some(pid) = line.strip_prefix("X_NSPAWN_LEADER_PID=") {
-                init = Pid::from_raw(pid.parse()?);
-            } else if line == "READY=1" {
-                return init.context("systemd-nspawn named no leader");
-            }
+        if let Some(up) = self.up.take() {
+            up.cut();
         }
     }
 }

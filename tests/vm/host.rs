@@ -62,45 +62,56 @@ pub(crate) fn output<S: AsRef<OsStr>>(
 /// The launcher, linked statically: the one that `BEDPLATE_LAUNCH` names, else built here, once.
 pub(crate) fn launcher() -> Result<&'static Path> {
     static LAUNCHER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let made = LAUNCHER.get_or_init(|| make_launcher().map_err(|error| format!("{error:#}")));
-    match made {
+    once(&LAUNCHER, || {
+        if let Some(path) = env::var_os("BEDPLATE_LAUNCH") {
+            let path = PathBuf::from(path);
+            ensure!(
+                path.is_file(),
+                "BEDPLATE_LAUNCH names no file: `{}`",
+                path.display()
+            );
+            return Ok(path);
+        }
+        static_program("--bin", "bedplate-launch")
+    })
+}
+
+/// The program that small images hold, linked statically, built once.
+pub(crate) fn payload() -> Result<&'static Path> {
+    static PAYLOAD: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&PAYLOAD, || static_program("--example", "vm-payload"))
+}
+
+/// What `make` gives, made by the first who asks; the error is everybody's.
+pub(crate) fn once(
+    cell: &'static OnceLock<Result<PathBuf, String>>,
+    make: impl FnOnce() -> Result<PathBuf>,
+) -> Result<&'static Path> {
+    match cell.get_or_init(|| make().map_err(|error| format!("{error:#}"))) {
         Ok(path) => Ok(path),
-        Err(error) => bail!("making the launcher: {error}"),
+        Err(error) => bail!("{error}"),
     }
 }
 
-fn make_launcher() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("BEDPLATE_LAUNCH") {
-        let path = PathBuf::from(path);
-        ensure!(
-            path.is_file(),
-            "BEDPLATE_LAUNCH names no file: `{}`",
-            path.display()
-        );
-        return Ok(path);
-    }
+/// Builds a program of this package so that it runs in any root file system. `kind` is cargo's option for it.
+fn static_program(kind: &str, name: &str) -> Result<PathBuf> {
     let profile = match build().file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let mut cargo = Command::new(env!("CARGO"));
     cargo
-        .args([
-            "rustc",
-            "--quiet",
-            "--bin",
-            "bedplate-launch",
-            "--profile",
-            profile,
-        ])
+        .args(["rustc", "--quiet", kind, name, "--profile", profile])
         .arg("--manifest-path")
         .arg(project("Cargo.toml"))
         .arg("--target-dir")
         .arg(target())
         .args(["--", "-C", "target-feature=+crt-static"]);
     ensure!(cargo.status()?.success(), "{cargo:?}");
+    let folder = if kind == "--example" { "examples" } else { "" };
+    let built = build().join(folder).join(name);
     // The next ordinary build puts a dynamic one in its place.
-    let (built, kept) = (build().join("bedplate-launch"), target().join("vm/launch"));
+    let kept = target().join("vm").join(name);
     fs::create_dir_all(target().join("vm"))?;
     let new = kept.with_extension(std::process::id().to_string());
     fs::copy(&built, &new).with_context(|| format!("copying `{}`", built.display()))?;

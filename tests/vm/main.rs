@@ -6,10 +6,19 @@
 )]
 
 mod boot;
+mod cluster;
+mod crash;
+mod failing;
 mod guest;
 mod host;
+mod hosts;
+mod images;
+mod machine;
+mod product;
 mod registry;
 mod story;
+mod uninstall;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -21,5 +30,15 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A guest waits more than it computes; more than two at once make deadlines of other guests expire.
     arguments.test_threads.get_or_insert(2);
-    libtest_mimic::run(&arguments, stories(&[boot::STORIES])).exit_code()
+    // The longest first: two of them run side by side.
+    let lists = [
+        cluster::STORIES,
+        unit::STORIES,
+        failing::STORIES,
+        hosts::STORIES,
+        uninstall::STORIES,
+        crash::STORIES,
+        boot::STORIES,
+    ];
+    libtest_mimic::run(&arguments, stories(&lists)).exit_code()
 }

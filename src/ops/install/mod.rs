@@ -21,7 +21,7 @@ use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
-use crate::ops::{Host, ordering};
+use crate::ops::{Host, ordering, preflight};
 use crate::state::{Finish, Transaction};
 
 /// What is to be installed. Several images are one set: all are installed, or none.
@@ -125,6 +125,7 @@ pub struct DropIn {
 
 /// Installs the set.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    preflight::require_launcher(host.root)?;
     let lock = host.write_lock("install")?;
     let preparations = prepare::set(host, request)?;
     let plan = Plan::new(host, request, preparations)?;

@@ -128,6 +128,10 @@ fn refuse_clashes(host: &Host, news: &[&Prepared]) -> Result<()> {
         let name = &prepared.record.name;
         for (unit, _) in prepared.units() {
             let state = host.systemd.state(unit)?;
+            if state.load == "masked" {
+                return Err(anyhow!("installing `{name}`: the unit {unit} is masked"))
+                    .hint(format!("`systemctl unmask {unit}` first"));
+            }
             let path = unit_path(unit);
             let there = match (state.load.as_str(), host.root.kind(&path)?) {
                 (_, Some(_)) => path.display().to_string(),

@@ -137,7 +137,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
-        let one = fetch(host, request, &store, reference).with_context(installing)?;
+        let one = fetch(host, request, &store, reference)?;
         if fetched.iter().any(|(other, _)| other.name == one.name) {
             bail!("two images of the set would both be called `{}`", one.name);
         }
@@ -175,7 +175,7 @@ fn fetch(host: &Host, request: &Request, store: &Store, reference: &ImageRef) ->
         None => reference
             .suggested_name()
             .and_then(|name| name.parse().ok())
-            .ok_or_else(|| anyhow!("its reference gives no name for the container"))
+            .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
             .hint("choose one with `--name`")?,
     };
     host.report.step(format!("resolving {reference}"));
@@ -185,7 +185,7 @@ fn fetch(host: &Host, request: &Request, store: &Store, reference: &ImageRef) ->
         && record.manifest_digest != remote.manifest_digest.to_string()
     {
         return Err(anyhow!(
-            "`{name}` is already installed from `{}`, another image ({})",
+            "installing `{reference}`: `{name}` is already installed from `{}`, another image ({})",
             record.image,
             record.manifest_digest
         ))

@@ -1,0 +1,95 @@
+//! What is there already: units and files that are not ours, containers that are.
+
+use std::os::unix::fs::symlink;
+
+use crate::host::Host;
+use crate::layout::{Image, PLAIN};
+
+#[test]
+fn a_unit_that_is_not_ours() {
+    let host = Host::new();
+    let image = host.image_of("etcd", PLAIN);
+    for (path, named) in [
+        ("/usr/lib/systemd/system/etcd.service", "?"),
+        ("/etc/systemd/system/etcd.service", "?"),
+        ("/etc/systemd/system.attached/etcd.service", "?"),
+    ] {
+        host.put(path, "[Service]\nExecStart=/bin/true\n");
+        let error = format!(
+            "error: installing `etcd`: the unit etcd.service exists already (`{path}`) and is not bedplate's\n\
+             hint: choose another `--name`, or remove that unit first{named}"
+        );
+        host.refused(&["install", &image.reference], &error);
+        std::fs::remove_file(host.at(path)).unwrap();
+    }
+    symlink("/dev/null", host.at("/etc/systemd/system/etcd.service")).unwrap();
+    host.refused(&["install", &image.reference], "?");
+}
+
+#[test]
+fn a_file_that_is_not_ours() {
+    let host = Host::new();
+    let image = Image::new(PLAIN).file("exports/hostfs/etc/etcd.conf", "ours\n");
+    let image = host.image("etcd", &image);
+    host.put("/etc/etcd.conf", "theirs\n");
+    host.refused(&["install", &image.reference], "?");
+    // A link is as good as a file, also one that leads nowhere.
+    std::fs::remove_file(host.at("/etc/etcd.conf")).unwrap();
+    symlink("/nowhere", host.at("/etc/etcd.conf")).unwrap();
+    host.refused(&["install", &image.reference], "?");
+}
+
+#[test]
+fn two_of_a_set() {
+    let host = Host::new();
+    let image = Image::new(PLAIN).file("exports/hostfs/etc/shared.conf", "x\n");
+    let one = host.image("one", &image);
+    let two = host.image("two", &image);
+    host.refused(&["install", &one.reference, &two.reference], "?");
+    host.refused(&["install", &one.reference, &one.reference], "?");
+}
+
+#[test]
+fn another_image_or_other_values() {
+    let host = Host::new();
+    let manifest = "contract = 1\n[values.PORT]\ntype = 'integer'\ndefault = 1\nhelp = 'x'\n";
+    let first = host.image_of("etcd", manifest);
+    let installed = host.ok(&["install", &first.reference, "--set", "PORT=2"]);
+    let digest = &first.digest;
+    assert_eq!(
+        installed.lines().next().unwrap(),
+        format!("etcd: installed (generation 1, {digest})")
+    );
+
+    host.unchanged(|| {
+        let again = host.run(&["install", &first.reference, "--set", "PORT=2"]);
+        assert_eq!(
+            again.ok(),
+            "etcd: already installed with this image and these values (generation 1)\n"
+        );
+    });
+    host.refused(&["install", &first.reference, "--set", "PORT=3"], "?");
+    host.refused(&["install", &first.reference], "?");
+
+    let other = host.image("other", &Image::new(manifest).file("opt/new", "x"));
+    host.refused(&["install", &other.reference, "--name", "etcd"], "?");
+    // The same image under another name is another container.
+    host.ok(&["install", &first.reference, "--name", "second"]);
+}
+
+#[test]
+fn no_runtime() {
+    let host = Host::new();
+    let image = host.image_of("etcd", PLAIN);
+    std::fs::remove_file(host.at("usr/bin/crun")).unwrap();
+    host.refused(
+        &["install", &image.reference],
+        "error: the host has no OCI runtime: neither `crun` nor `runc`\n\
+         hint: install the package `crun` or `runc`, or name a runtime with --runtime PATH",
+    );
+    host.refused(
+        &["install", &image.reference, "--runtime", "runc"],
+        "error: the host has no OCI runtime `runc`\n\
+         hint: install the package `runc`, or name another with --runtime",
+    );
+}

@@ -1,0 +1,191 @@
+//! Images as OCI layouts, written blob by blob: so the broken ones can be made as well.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use openssl::sha::sha256;
+use serde_json::json;
+use tar::{EntryType, Header};
+
+/// A manifest of the contract that is complete and asks for nothing.
+pub(crate) const PLAIN: &str = "contract = 1\ndescription = \"A test\"\n";
+
+/// An image on its way: tar members in one layer, `sleep` as its command.
+#[derive(Clone, Default)]
+pub(crate) struct Image {
+    members: Vec<Member>,
+}
+
+#[derive(Clone)]
+struct Member {
+    path: String,
+    kind: EntryType,
+    mode: u32,
+    link: String,
+    content: Vec<u8>,
+}
+
+/// An image that lies on disk.
+#[derive(Clone)]
+pub(crate) struct Layout {
+    /// The directory.
+    pub(crate) dir: PathBuf,
+    /// `oci:DIR:latest`.
+    pub(crate) reference: String,
+    /// Digest of the manifest.
+    pub(crate) digest: String,
+    /// Digest of the one layer's blob.
+    pub(crate) layer: String,
+    /// Digest of that layer's tar stream.
+    pub(crate) diff_id: String,
+}
+
+impl Image {
+    /// An image without a contract.
+    pub(crate) fn bare() -> Self {
+        Self::default()
+            .file("bin/sleep", "not really a program\n")
+            .file("etc/passwd", "root:x:0:0::/:/bin/sh\n")
+    }
+
+    /// An image with a contract of this manifest.
+    pub(crate) fn new(manifest: &str) -> Self {
+        Self::bare().file("exports/manifest.toml", manifest)
+    }
+
+    /// Adds a file.
+    pub(crate) fn file(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        self.member(path, EntryType::Regular, content.as_ref())
+    }
+
+    /// Adds a symbolic link.
+    pub(crate) fn symlink(mut self, path: &str, target: &str) -> Self {
+        self = self.member(path, EntryType::Symlink, b"");
+        if let Some(member) = self.members.last_mut() {
+            target.clone_into(&mut member.link);
+        }
+        self
+    }
+
+    fn member(mut self, path: &str, kind: EntryType, content: &[u8]) -> Self {
+        self.members.push(Member {
+            path: path.to_owned(),
+            kind,
+            mode: if path.starts_with("bin/") {
+                0o755
+            } else {
+                0o644
+            },
+            link: String::new(),
+            content: content.to_owned(),
+        });
+        self
+    }
+
+    /// Writes the layout; the directory's name is what the container will be called.
+    pub(crate) fn write(&self, dir: &Path) -> Layout {
+        let tar = self.tar();
+        let layer = gzip(&tar);
+        Self::assemble(dir, &layer, &digest(&tar))
+    }
+
+    /// As [`Image::write`], the layer's bytes cut off at `length` of its uncompressed form and compressed then: every
+    /// checksum is right, the archive is not whole.
+    pub(crate) fn write_cut(&self, dir: &Path, length: usize) -> Layout {
+        let tar = &self.tar()[..length];
+        Self::assemble(dir, &gzip(tar), &digest(tar))
+    }
+
+    /// As [`Image::write`], with the diff_id of another image in its config.
+    pub(crate) fn write_as(&self, dir: &Path, other: &Layout) -> Layout {
+        Self::assemble(dir, &gzip(&self.tar()), &other.diff_id)
+    }
+
+    fn assemble(dir: &Path, layer: &[u8], diff_id: &str) -> Layout {
+        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        let config = json!({
+            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "os": "linux",
+            "config": { "Entrypoint": ["/bin/sleep"], "Cmd": ["infinity"] },
+            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        });
+        let config = blob(dir, config.to_string().as_bytes());
+        let layer_digest = blob(dir, layer);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &layer_digest)],
+        });
+        let manifest = blob(dir, manifest.to_string().as_bytes());
+        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+        let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+        fs::write(dir.join("index.json"), index.to_string()).unwrap();
+        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Layout {
+            dir: dir.to_owned(),
+            reference: format!("oci:{}:latest", dir.display()),
+            digest: manifest.0,
+            layer: layer_digest.0,
+            diff_id: diff_id.to_owned(),
+        }
+    }
+
+    fn tar(&self) -> Vec<u8> {
+        let mut tar = Vec::new();
+        for member in &self.members {
+            let mut header = Header::new_ustar();
+            // By hand: the crate would refuse the names that are the point of some tests.
+            header.as_old_mut().name[..member.path.len()].copy_from_slice(member.path.as_bytes());
+            let link = member.link.as_bytes();
+            header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
+            header.set_entry_type(member.kind);
+            header.set_mode(member.mode);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            header.set_size(member.content.len() as u64);
+            header.set_cksum();
+            tar.extend_from_slice(header.as_bytes());
+            tar.extend_from_slice(&member.content);
+            tar.resize(tar.len().next_multiple_of(512), 0);
+        }
+        tar.resize(tar.len() + 1024, 0);
+        tar
+    }
+}
+
+impl Layout {
+    /// The layer's file.
+    pub(crate) fn layer_path(&self) -> PathBuf {
+        let hex = self.layer.strip_prefix("sha256:").unwrap();
+        self.dir.join("blobs/sha256").join(hex)
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn blob(dir: &Path, bytes: &[u8]) -> (String, usize) {
+    let digest = digest(bytes);
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    fs::write(dir.join("blobs/sha256").join(hex), bytes).unwrap();
+    (digest, bytes.len())
+}
+
+fn descriptor(kind: &str, (digest, size): &(String, usize)) -> serde_json::Value {
+    json!({ "mediaType": kind, "digest": digest, "size": size })
+}
+
+/// The bytes' digest, `sha256:HEX`.
+pub(crate) fn digest(bytes: &[u8]) -> String {
+    let hex: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
+    format!("sha256:{hex}")
+}

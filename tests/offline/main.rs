@@ -1,0 +1,21 @@
+//! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
+//!
+//! `host`, `layout`, `process`, `namespace` and `registry` are the tools; each other file is a theme. Messages are
+//! compared as the operator reads them: from `error:` to the last hint.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a panic is a test failure; tests look from outside"
+)]
+
+mod host;
+mod layout;
+mod namespace;
+mod process;
+mod registry;
+
+mod clashes;
+mod contracts;
+mod images;
+mod lock;
+mod preflight;

@@ -1,0 +1,99 @@
+//! Machines and users on which nothing is tried.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::host::{BEDPLATE, Host};
+use crate::layout::PLAIN;
+use crate::namespace;
+use crate::process;
+
+/// Runs `install` on the machine's own root, where nothing it could write is the machine's.
+fn live(mounts: &str) -> process::Run {
+    let host = Host::new();
+    let image = host.image_of("etcd", PLAIN);
+    namespace::script(
+        &host,
+        &format!(
+            "{mounts}
+            mount -t tmpfs none /var/lib
+            status=0
+            bedplate install \"$1\" || status=$?
+            ls -A /var/lib
+            exit $status"
+        ),
+        &[&image.reference],
+    )
+}
+
+#[test]
+fn hybrid_cgroups() {
+    let hint = "hint: boot with `systemd.unified_cgroup_hierarchy=1` on the kernel command line";
+    let run = live("mount -t tmpfs none /sys/fs/cgroup; mkdir /sys/fs/cgroup/unified");
+    assert_eq!(
+        run.failed(1),
+        format!(
+            "error: this host uses hybrid control groups; bedplate needs the unified hierarchy (cgroup v2)\n{hint}"
+        )
+    );
+    let run = live("mount -t tmpfs none /sys/fs/cgroup");
+    assert_eq!(
+        run.failed(1),
+        format!(
+            "error: this host has no unified control group hierarchy (cgroup v2) at `/sys/fs/cgroup`\n{hint}"
+        )
+    );
+}
+
+#[test]
+fn no_dbus() {
+    let run = live("mount -t cgroup2 none /sys/fs/cgroup; mount -t tmpfs none /run");
+    assert_eq!(run.failed(1), "?");
+}
+
+#[test]
+fn not_root() {
+    let host = Host::new();
+    let image = host.image_of("etcd", PLAIN);
+    // Where anybody may run it.
+    let program = host.beside("bedplate");
+    fs::copy(BEDPLATE, &program).unwrap();
+    for dir in [host.beside(""), host.root()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let nobody = |args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        command
+            .arg(&program)
+            .args(args)
+            .arg(format!("--root={}", host.root().display()));
+        host.environment(&mut command);
+        process::run(&mut command)
+    };
+    for args in [
+        &["install", &image.reference][..],
+        &["uninstall", "etcd"],
+        &["recover"],
+    ] {
+        host.unchanged(|| {
+            assert_eq!(
+                nobody(args).failed(1),
+                "error: this needs root\nhint: run it with `sudo`, or as root"
+            );
+        });
+    }
+    assert_eq!(nobody(&["list"]).ok(), "?");
+    host.ok(&["install", &image.reference]);
+    // The directory is root's alone; a reader says so instead of showing nothing.
+    assert_eq!(nobody(&["list"]).failed(1), "?");
+}
+
+#[test]
+fn no_root_directory() {
+    let host = Host::new();
+    let run = process::run(Command::new(BEDPLATE).args(["list", "--root=/nowhere"]));
+    assert_eq!(run.failed(1), "?");
+    drop(host);
+}

@@ -1,0 +1,167 @@
+//! The images of the stories: the examples, and small ones whose payload does what a value tells it.
+//!
+//! All lie in one directory, an OCI layout each, that guests see at [`INSIDE`].
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::host;
+
+/// Where a guest sees them.
+pub(crate) const INSIDE: &str = "/images";
+
+/// The small ones: name, and what their `[service]` says beside what all have.
+const SMALL: &[(&str, &str)] = &[
+    ("payload", ""),
+    ("payload-full", "notify = \"full\""),
+    // A chain: each requires the one before.
+    ("alpha", ""),
+    ("beta", "requires = [\"alpha\"]"),
+    ("gamma", "requires = [\"beta\"]"),
+];
+
+/// The manifest of a small one.
+const MANIFEST: &str = r#"contract = 1
+description = "Payload of a story"
+
+[values.SCRIPT]
+type = "string"
+default = "say up; tell STATUS=working; tell READY=1; wait; say bye"
+help = "What it does, step by step"
+
+[values.USER]
+type = "string"
+default = "0"
+help = "Whom it runs as"
+
+[values.START_TIMEOUT]
+type = "string"
+default = "30s"
+help = "Within which it must be ready"
+
+[container]
+user = "{{USER}}"
+env = { SCRIPT = "{{SCRIPT}}" }
+mounts = [{ source = "{{state_dir}}", target = "/data", access = "rw" }]
+
+[service]
+type = "notify"
+directories = { state = ["{{name}}"] }
+start_timeout = "{{START_TIMEOUT}}"
+"#;
+
+/// The directory with the small ones in it.
+pub(crate) fn small() -> Result<&'static Path> {
+    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    host::once(&MADE, || {
+        let program = fs::read(host::payload()?)?;
+        for (name, service) in SMALL {
+            let manifest = format!("{MANIFEST}{service}\n");
+            write_layout(
+                &directory().join(name),
+                &layer(&program, manifest.as_bytes())?,
+            )
+            .with_context(|| format!("making the image `{name}`"))?;
+        }
+        Ok(directory())
+    })
+}
+
+/// The directory with these examples and the small ones in it.
+pub(crate) fn examples(names: &[&str]) -> Result<&'static Path> {
+    static MADE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    for name in names {
+        if made.iter().any(|done| done == name) {
+            continue;
+        }
+        let build = host::project(&format!("examples/{name}/build"));
+        host::output(build, &[], Some(&directory().join(name)))?;
+        made.push((*name).to_owned());
+    }
+    small()
+}
+
+fn directory() -> PathBuf {
+    host::target().join("vm-images")
+}
+
+/// A layer of the program, what it stands on, and the contract.
+fn layer(program: &[u8], manifest: &[u8]) -> Result<Vec<u8>> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, mode, content) in [
+        ("payload", 0o755, program),
+        ("exports/manifest.toml", 0o644, manifest),
+        (
+            "etc/passwd",
+            0o644,
+            b"root:x:0:0::/:/none\nuser:x:1000:1000::/:/none\n",
+        ),
+        ("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n"),
+    ] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(mode);
+        header.set_mtime(0);
+        archive.append_data(&mut header, path, content)?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+/// An image of one layer as the OCI image layout has it, tagged `latest`.
+fn write_layout(dir: &Path, layer: &[u8]) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::create_dir_all(dir.join("blobs/sha256"))?;
+    let blob = |kind: &str, content: &[u8]| -> Result<Value> {
+        let digest = hex(&openssl::sha::sha256(content));
+        fs::write(dir.join("blobs/sha256").join(&digest), content)?;
+        Ok(json!({
+            "mediaType": format!("application/vnd.oci.image.{kind}"),
+            "digest": format!("sha256:{digest}"),
+            "size": content.len(),
+        }))
+    };
+    let layer = blob("layer.v1.tar", layer)?;
+    let config = json!({
+        "architecture": architecture(),
+        "os": "linux",
+        "config": { "Entrypoint": ["/payload"] },
+        "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
+    });
+    let config = blob("config.v1+json", config.to_string().as_bytes())?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config,
+        "layers": [layer],
+    });
+    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes())?;
+    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
+    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(dir.join("index.json"), index.to_string())?;
+    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    Ok(())
+}
+
+/// This machine's architecture in OCI's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,184 @@
+//! What the stories do with bedplate in a guest, and what they ask of the result.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guest::{Guest, Output, Suite};
+use crate::images;
+use crate::story::Story;
+
+/// Within which a command of bedplate must have ended, images and starts included.
+const COMMAND: Duration = Duration::from_mins(3);
+
+/// Within which a unit must be up that nothing holds up.
+pub(crate) const UP: Duration = Duration::from_secs(40);
+
+/// A booted guest that sees the small images.
+pub(crate) fn boot(story: &Story, suite: Suite) -> Result<Guest> {
+    let mut guest = Guest::new(story, suite)?.bind(images::small()?, images::INSIDE);
+    guest.start()?;
+    only_what_works(&guest, suite)?;
+    Ok(guest)
+}
+
+/// Leaves the guest with the runtimes that work on this host, so that the default is one of them.
+pub(crate) fn only_what_works(guest: &Guest, suite: Suite) -> Result<()> {
+    if !suite.runtimes()?.contains(&"crun") {
+        guest.ok(&["rm", "-f", "/usr/bin/crun"])?;
+    }
+    Ok(())
+}
+
+/// The reference of an image by which a guest installs it without a registry.
+pub(crate) fn image(name: &str) -> String {
+    format!("oci:{}/{name}:latest", images::INSIDE)
+}
+
+/// Runs bedplate, however it ends.
+pub(crate) fn bedplate(guest: &Guest, args: &[&str]) -> Result<Output> {
+    let argv: Vec<&str> = std::iter::once("bedplate")
+        .chain(args.iter().copied())
+        .collect();
+    guest.run_with(&argv, COMMAND, &[])
+}
+
+/// Runs bedplate, which must succeed; its stdout.
+pub(crate) fn does(guest: &Guest, args: &[&str]) -> Result<String> {
+    let output = bedplate(guest, args)?;
+    ensure!(
+        output.status == 0,
+        "bedplate {args:?}: status {}: {}{}",
+        output.status,
+        output.stdout,
+        output.stderr
+    );
+    Ok(output.stdout)
+}
+
+/// Runs bedplate, which must fail with status 1 and these texts in its error; its stderr.
+pub(crate) fn refuses(guest: &Guest, args: &[&str], texts: &[&str]) -> Result<String> {
+    let output = bedplate(guest, args)?;
+    ensure!(
+        output.status == 1,
+        "bedplate {args:?}: status {}, not 1: {}{}",
+        output.status,
+        output.stdout,
+        output.stderr
+    );
+    for text in texts {
+        ensure!(
+            output.stderr.contains(text),
+            "bedplate {args:?} does not say `{text}`: {}",
+            output.stderr
+        );
+    }
+    Ok(output.stderr)
+}
+
+/// The names of the installed containers.
+pub(crate) fn installed(guest: &Guest) -> Result<Vec<String>> {
+    let rows: serde_json::Value = serde_json::from_str(&does(guest, &["list", "--json"])?)?;
+    let rows = rows.as_array().context("the list is no list")?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row["name"].as_str())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Nothing of these containers is left: no record, no file, no link, nothing that systemd knows; no transaction
+/// either.
+pub(crate) fn is_gone(guest: &Guest, names: &[&str]) -> Result<()> {
+    let there = installed(guest)?;
+    for name in names {
+        let unit = format!("{name}.service");
+        ensure!(!there.iter().any(|other| other == name), "{name} is listed");
+        let load = guest.property(&unit, "LoadState")?;
+        ensure!(load == "not-found", "{unit} has LoadState={load}");
+        let active = guest.property(&unit, "ActiveState")?;
+        ensure!(active == "inactive", "{unit} has ActiveState={active}");
+        // Not all of these directories are always there.
+        let left = guest.sh(&format!(
+            "find /etc/systemd /etc/tmpfiles.d /run/systemd/system /run/bedplate \
+             /var/lib/bedplate/containers -name rootfs -prune -o -name '{name}*' -print 2>/dev/null || true"
+        ))?;
+        ensure!(left.is_empty(), "of {name} is left: {left}");
+    }
+    no_transaction(guest)
+}
+
+/// No transaction is under way and nothing is half-made.
+pub(crate) fn no_transaction(guest: &Guest) -> Result<()> {
+    let left = guest
+        .sh("ls -d /var/lib/bedplate/journal /var/lib/bedplate/staging/* 2>/dev/null || true")?;
+    ensure!(left.is_empty(), "left over: {left}");
+    Ok(())
+}
+
+/// `later`'s main process began after `earlier` was ready, by systemd's own clock.
+pub(crate) fn started_after(guest: &Guest, later: &str, earlier: &str) -> Result<()> {
+    let at = |unit: &str, property: &str| -> Result<u64> {
+        let text = guest.property(&format!("{unit}.service"), property)?;
+        text.parse()
+            .with_context(|| format!("{unit}: {property}={text}"))
+    };
+    let ready = at(earlier, "ActiveEnterTimestampMonotonic")?;
+    let began = at(later, "ExecMainStartTimestampMonotonic")?;
+    ensure!(
+        ready > 0 && began > ready,
+        "{later} began at {began} µs, {earlier} was ready at {ready} µs"
+    );
+    Ok(())
+}
+
+/// The unit's control group holds its main process and nothing else, which is called `comm`; its pid.
+pub(crate) fn holds_payload_alone(guest: &Guest, name: &str, comm: &str) -> Result<String> {
+    let unit = format!("{name}.service");
+    let main = guest.property(&unit, "MainPID")?;
+    let group = guest.property(&unit, "ControlGroup")?;
+    let script =
+        format!(r#"find "/sys/fs/cgroup{group}" -name cgroup.procs -exec cat {{}} + | sort -un"#);
+    let held = guest.sh(&script)?;
+    ensure!(
+        held == main,
+        "{unit}: its main process is {main}, its control group holds {held:?}"
+    );
+    let is = guest.ok(&["cat", &format!("/proc/{main}/comm")])?;
+    ensure!(
+        is == comm,
+        "{unit}: the main process is `{is}`, not `{comm}`"
+    );
+    Ok(main)
+}
+
+/// No process of bedplate or of a runtime is there.
+pub(crate) fn nothing_resident(guest: &Guest) -> Result<()> {
+    let found =
+        guest.sh("ps -e -o comm=,args= | grep -E '^(bedplate|launch|crun|runc|skopeo)' || true")?;
+    ensure!(found.is_empty(), "resident: {found}");
+    Ok(())
+}
+
+/// Gives a unit a drop-in as `systemctl edit` writes it.
+pub(crate) fn edit(guest: &Guest, unit: &str, text: &str) -> Result<()> {
+    guest.write(&format!("/etc/systemd/system/{unit}.d/override.conf"), text)?;
+    guest.ok(&["systemctl", "daemon-reload"])?;
+    Ok(())
+}
+
+/// Waits until the journal has a line of the unit's, `times` times.
+pub(crate) fn wait_said(guest: &Guest, unit: &str, line: &str, times: usize) -> Result<()> {
+    let end = std::time::Instant::now() + UP;
+    loop {
+        let said = guest.journal(unit)?;
+        if said.lines().filter(|said| *said == line).count() >= times {
+            return Ok(());
+        }
+        ensure!(
+            std::time::Instant::now() < end,
+            "{unit} never said `{line}` {times} times: {said}"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
