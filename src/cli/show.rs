@@ -28,7 +28,7 @@ fn text(outcome: &Outcome) -> String {
         field("generation", &record.generation.to_string()),
         field("directory", &outcome.directory.display().to_string()),
         field("runtime", &record.runtime.display().to_string()),
-        field("state", &format!("{} ({})", state.active, state.sub)),
+        field("state", &active(&state.active, &state.sub)),
     ];
     // An image for several architectures: what the reference itself names.
     if record.index_digest != record.manifest_digest {
@@ -69,6 +69,15 @@ fn text(outcome: &Outcome) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// `active (running)`; a root that does not run has no second word.
+fn active(state: &str, sub: &str) -> String {
+    if sub.is_empty() {
+        state.to_owned()
+    } else {
+        format!("{state} ({sub})")
+    }
 }
 
 fn field(name: &str, value: &str) -> String {

@@ -224,7 +224,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     (
         "no descriptor found for reference",
-        "check the tag: `index.json` of the layout names those that it has",
+        "check the tag: the layout's index.json lists which there are",
     ),
     (
         "index.json: no such file",
@@ -323,7 +323,7 @@ mod tests {
             ),
             (
                 "no descriptor found for reference \"3\"",
-                "check the tag: `index.json` of the layout names those that it has",
+                "check the tag: the layout's index.json lists which there are",
             ),
         ] {
             let error = explain(Error::Other(said.into()));

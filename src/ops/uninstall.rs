@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use crate::hint::Hinted;
 use crate::host::{Found, OwnedContent};
-use crate::name::ContainerName;
+use crate::name::{ContainerName, UnitName};
 use crate::ops::ordering::UNIT_DIR;
 use crate::ops::{Host, ordering};
+use crate::root::Kind;
 use crate::state::{self, Finish, Record, Transaction};
 
 /// What is to be uninstalled.
@@ -83,7 +84,8 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             host.report.step(format!("removing {}", record.name));
             remove(host, &mut transaction, record, &mut outcome.kept)?;
         }
-        ordering::apply(host, &mut transaction, &changes)?;
+        ordering::apply(&mut transaction, &changes)?;
+        transaction.remove_dir(Path::new(UNIT_DIR))?;
         transaction.reload()
     })();
     match done {
@@ -119,6 +121,27 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
     Ok(())
 }
 
+/// Where the links of enabled units lie, in directories by the unit that wants them.
+const LINKS: &str = "/etc/systemd/system";
+
+/// Removes the links that disabling leaves: those of a masked unit, which would want it again by that name.
+fn unlink(host: &Host, transaction: &mut Transaction, units: &[UnitName]) -> Result<()> {
+    for entry in host.root.list(LINKS)? {
+        let dir = Path::new(LINKS).join(&entry);
+        let kind = dir.extension().and_then(|kind| kind.to_str());
+        if !matches!(kind, Some("wants" | "requires")) {
+            continue;
+        }
+        for unit in units {
+            let link = dir.join(unit.as_str());
+            if host.root.kind(&link)? == Some(Kind::Link) {
+                transaction.remove(&link)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Stops a container and takes its units and host files away.
 fn remove(
     host: &Host,
@@ -131,7 +154,16 @@ fn remove(
             transaction.stop(unit)?;
         }
     }
-    transaction.disable(&record.units)?;
+    // What nobody enabled must not be enabled by an undo.
+    let mut enabled = record.units.clone();
+    enabled.retain(|unit| {
+        let state = host.systemd.state(unit).unwrap_or_default();
+        !matches!(state.file.as_str(), "disabled" | "static")
+    });
+    if !enabled.is_empty() {
+        transaction.disable(&enabled)?;
+    }
+    unlink(host, transaction, &record.units)?;
     for unit in &record.units {
         transaction.remove(&Path::new(UNIT_DIR).join(unit.as_str()))?;
     }
@@ -140,8 +172,8 @@ fn remove(
             (Found::Absent, _) => {}
             (Found::Changed, _) => kept.push(file.path.clone()),
             (Found::Unchanged, OwnedContent::Dir(_)) => {
-                // Only when nothing of the operator's lies in it; made again by an undo if needed.
-                host.root.remove_empty_dir(&file.path)?;
+                // Only when nothing of the operator's lies in it.
+                transaction.remove_dir(&file.path)?;
             }
             (Found::Unchanged, _) => transaction.remove(&file.path)?,
         }
