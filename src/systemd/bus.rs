@@ -210,6 +210,11 @@ impl Systemd for Bus {
     fn start(&self, unit: &UnitName) -> Result<()> {
         tracing::debug!(%unit, "starting");
         let starting = || format!("starting {unit}");
+        if self.state(unit)?.load == "masked" {
+            return Err(anyhow!("the unit is masked"))
+                .with_context(starting)
+                .hint(format!("`systemctl unmask {unit}` first"));
+        }
         let (result, culprit) = self.job(unit, JobKind::Start).with_context(starting)?;
         if result == "done" {
             return Ok(());

@@ -139,7 +139,9 @@ fn is_masked(guest: &Guest) -> Result<()> {
     product::refuses(
         guest,
         &["install", "--now", &image],
-        &["error: starting payload.service: the unit is masked; `systemctl unmask` it first"],
+        &[
+            "error: starting payload.service: the unit is masked\nhint: `systemctl unmask payload.service` first\n",
+        ],
     )?;
     ensure!(product::installed(guest)? == ["payload"]);
     product::no_transaction(guest)?;

@@ -74,7 +74,7 @@ fn two_at_once(guest: &Guest) -> Result<()> {
             &[
                 "sh",
                 "-c",
-                "until grep -s '^waiting for `bedplate install` (pid [0-9]*) to finish$' /tmp/second.err; do sleep 0.05; done",
+                "until grep -s '^note: waiting for `bedplate install` (pid [0-9]*) to finish$' /tmp/second.err; do sleep 0.05; done",
             ],
             UP,
             &[],

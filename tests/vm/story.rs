@@ -3,6 +3,7 @@
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use libtest_mimic::{Failed, Trial};
@@ -42,7 +43,9 @@ impl Story {
 
 fn run(name: &'static str, tell: fn(&Story) -> Result<()>) -> Result<(), Failed> {
     let story = begin(name).map_err(|error| Failed::from(format!("{error:#}")))?;
+    let began = Instant::now();
     let told = catch_unwind(AssertUnwindSafe(|| tell(&story)));
+    host::say(&format!("{name}: {:.0} s", began.elapsed().as_secs_f64()));
     if matches!(told, Ok(Ok(()))) {
         if !host::keeps_guests() {
             let _gone = fs::remove_dir_all(&story.dir);
