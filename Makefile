@@ -10,7 +10,8 @@ TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 STATIC := -C target-feature=+crt-static
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
+		while IFS=: read -r name rest; do printf '%-14s %s\n' "$$name" "$${rest#*## }"; done
 
 setup: ## install what building and testing needs (Debian, root); quick when all is there
 	tests/vm/setup host

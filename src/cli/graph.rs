@@ -11,10 +11,10 @@ use crate::ops::{Host, graph};
 /// Arguments of `graph`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print it in Graphviz's language
+    /// Print it in Graphviz's language, for dot(1)
     #[arg(long, conflicts_with_all = ["svg", "json"])]
     dot: bool,
-    /// Print it as a picture
+    /// Print it as an SVG picture
     #[arg(long, conflicts_with = "json")]
     svg: bool,
 }

@@ -9,14 +9,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use crate::cli::output::Output;
+use crate::cli::output::{Output, json};
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::install::{self, Action, Installed, Outcome, Request, Start};
 
+const EXAMPLES: &str = "\
+Examples:
+  bedplate install --system --dry-run docker://registry.example/etcd:3.5
+  bedplate install --system --now --set CLIENT_URL=http://127.0.0.1:2379 \\
+      docker://registry.example/etcd:3.5
+  bedplate install --system --name db --values /etc/db.toml oci:/srv/etcd:latest
+
+Other images: oci-archive:FILE, docker-archive:FILE, dir:DIR,
+containers-storage:NAME, docker-daemon:NAME; see containers-transports(5).";
+
 /// Arguments of `install`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a flag of its own on the command line"
@@ -28,13 +39,13 @@ pub(crate) struct Args {
     /// As services of the whole system (the default)
     #[arg(long)]
     system: bool,
-    /// The container's name, for one image; by default the image's own
+    /// The container's name, for one image; else the last part of the image's
     #[arg(long)]
     name: Option<ContainerName>,
-    /// Set a value that the image declares; NAME.KEY=VALUE for one of a set
+    /// Set a value that the image declares; NAME.KEY=VALUE for one image
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
-    /// Set values from a TOML file; a table [NAME] is for one of a set
+    /// Set values from a TOML file; a table [NAME] is for one image
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
     /// Start at once, and wait until ready
@@ -46,7 +57,7 @@ pub(crate) struct Args {
     /// The OCI runtime: crun, runc, or a path; by default the first found
     #[arg(long)]
     runtime: Option<String>,
-    /// Show what would be done; nothing outside the store is touched
+    /// Show unit, configuration and privileges; install nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -145,6 +156,6 @@ fn describe(container: &Installed, dry_run: bool, lines: &mut Vec<String>) {
     }
     for (file, text) in &container.rendered {
         lines.push(format!("--- {file}"));
-        lines.push(text.trim_end().to_owned());
+        lines.push(json::brief(text).unwrap_or_else(|| text.trim_end().to_owned()));
     }
 }

@@ -12,6 +12,9 @@ pub(crate) fn run(host: &Host, output: &Output) -> Result<()> {
 }
 
 fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "No system container is installed.\n".to_owned();
+    }
     let cells: Vec<_> = rows
         .iter()
         .map(|r| {

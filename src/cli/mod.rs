@@ -9,6 +9,7 @@ mod recover;
 mod show;
 mod uninstall;
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,9 +20,19 @@ use crate::cli::output::{Output, progress};
 use crate::ops::{self, Host, preflight};
 use crate::root::Root;
 
+const EXAMPLES: &str = "\
+Examples:
+  bedplate install --system --dry-run docker://registry.example/etcd:3.5
+  bedplate install --system --now docker://registry.example/etcd:3.5
+  bedplate show etcd
+  bedplate graph
+
+Exit status: 0 done; 1 failed, the host is as it was; 2 wrong usage;
+3 failed half-way, the host needs `bedplate recover`.";
+
 /// Installs OCI images as system containers: services that systemd itself runs.
 #[derive(Debug, Parser)]
-#[command(name = "bedplate", version, max_term_width = 100)]
+#[command(name = "bedplate", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -31,6 +42,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Work on the host root in DIR instead of the running host
     #[arg(long, value_name = "DIR", global = true, default_value = "/")]
@@ -38,7 +50,7 @@ struct Global {
     /// Print the outcome as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Log stages, twice: commands and D-Bus calls too
+    /// Log what is done; -vv: commands and D-Bus calls too
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
 }
@@ -50,7 +62,7 @@ enum Command {
     Install(install::Args),
     /// Remove system containers; their data below /var/lib stays
     Uninstall(uninstall::Args),
-    /// List the installed system containers
+    /// List the installed system containers and their state
     List,
     /// Show all that is known of one system container
     Show(show::Args),
@@ -112,6 +124,7 @@ fn log(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();

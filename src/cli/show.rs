@@ -10,7 +10,7 @@ use crate::ops::show::{self, Outcome};
 /// Arguments of `show`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The container
+    /// The container's name, as `bedplate list` has it
     name: ContainerName,
 }
 
@@ -24,13 +24,16 @@ fn text(outcome: &Outcome) -> String {
     let mut lines = vec![
         format!("{} - {}", record.name, record.description),
         field("image", &record.image),
-        field("index", &record.index_digest),
-        field("manifest", &record.manifest_digest),
+        field("digest", &record.manifest_digest),
         field("generation", &record.generation.to_string()),
         field("directory", &outcome.directory.display().to_string()),
         field("runtime", &record.runtime.display().to_string()),
         field("state", &active(&state.active, &state.sub)),
     ];
+    // An image for several architectures: what the reference itself names.
+    if record.index_digest != record.manifest_digest {
+        lines.insert(2, field("index", &record.index_digest));
+    }
     if !state.status.is_empty() {
         lines.push(field("status", &state.status));
     }

@@ -13,10 +13,10 @@ pub(crate) struct Args {
     /// The containers to remove
     #[arg(value_name = "NAME", required = true)]
     names: Vec<ContainerName>,
-    /// Also when others require them
+    /// Also when other containers require them
     #[arg(long)]
     force: bool,
-    /// Say what would be done, and do nothing
+    /// Show what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
 }

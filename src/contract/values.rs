@@ -154,6 +154,7 @@ pub fn resolve_over(
         manifest,
         values: BTreeMap::new(),
         seen: BTreeSet::new(),
+        unknown: false,
         problems: Problems::default(),
     };
     for (name, text) in given.set.iter().rev() {
@@ -176,11 +177,14 @@ pub fn resolve_over(
     }
     resolving.defaults();
     let missing = resolving.missing();
-    let result = resolving.problems.into_result();
-    match missing {
-        Some(name) => result.hint(format!("give it as in `--set {name}=VALUE`")),
-        None => result,
-    }?;
+    let mut result = resolving.problems.into_result();
+    if resolving.unknown {
+        result = result.hint(format!("the image declares {}", declared(manifest)));
+    }
+    if let Some(name) = missing {
+        result = result.hint(format!("give it as in `--set {name}=VALUE`"));
+    }
+    result?;
     resolving.values.extend(built_ins.values());
     Ok(Values(resolving.values))
 }
@@ -190,6 +194,8 @@ struct Resolving<'a> {
     manifest: &'a Manifest,
     values: BTreeMap<String, Value>,
     seen: BTreeSet<String>,
+    /// Somebody gave what is not declared.
+    unknown: bool,
     problems: Problems,
 }
 
@@ -212,6 +218,7 @@ impl Resolving<'_> {
         let Some(declared) = self.manifest.values.get(name) else {
             let known = self.manifest.values.keys().map(String::as_str);
             let meant = did_you_mean(name, known);
+            self.unknown = true;
             let problem = format!("{place}: the image declares no such value{meant}");
             return self.problems.add(problem);
         };
@@ -264,6 +271,16 @@ impl Resolving<'_> {
     }
 }
 
+/// The names that may be set, in words.
+fn declared(manifest: &Manifest) -> String {
+    let names = manifest.values.keys().map(|name| format!("`{name}`"));
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return "no values".to_owned();
+    }
+    names.join(", ")
+}
+
 /// A value as errors name it.
 fn place(name: &str, origin: &Origin) -> String {
     let name = name.escape_debug();
@@ -313,7 +330,7 @@ mod tests {
         )
     }
 
-    fn declared(values: &Values) -> String {
+    fn shown(values: &Values) -> String {
         let mine = values.iter().filter(|(_, v)| v.origin != Origin::BuiltIn);
         let lines: Vec<_> = mine
             .map(|(n, v)| format!("{n}={} {:?}", v.data, v.origin))
@@ -330,7 +347,7 @@ mod tests {
         ));
         let values = resolved(MANIFEST, &given).unwrap();
         assert_eq!(
-            declared(&values),
+            shown(&values),
             "CERT= Default\n\
              CLIENT_URL=http://127.0.0.1:2379 Default\n\
              NAME=one Set\n\

@@ -163,6 +163,9 @@ impl FromStr for ImageRef {
             }
             (Transport::Docker, r) => match r.split_once("://") {
                 Some((scheme, _)) => Err(unknown_transport(scheme)),
+                None if found.is_none() && r.starts_with(['/', '.']) => Err(format!(
+                    "is a path; write an OCI layout as `oci:{r}:TAG`, an archive as `oci-archive:{r}`"
+                )),
                 None => Named::split(r).check(),
             },
             _ => Ok(()),
@@ -341,6 +344,10 @@ mod tests {
                 "image `docker://etcd`: names no registry; write it out, such as `registry.example/etcd`",
             ),
             ("oci:", "image `oci:`: is empty"),
+            (
+                "/srv/etcd",
+                "image `/srv/etcd`: is a path; write an OCI layout as `oci:/srv/etcd:TAG`, an archive as `oci-archive:/srv/etcd`",
+            ),
             (
                 "r.example/a b",
                 "image `r.example/a b`: has a blank or a control character",

@@ -226,6 +226,10 @@ const REMEDIES: &[(&str, &str)] = &[
         "no descriptor found for reference",
         "check the tag: the layout's index.json lists which there are",
     ),
+    (
+        "index.json: no such file",
+        "no OCI layout is there: write it as `oci:DIRECTORY:TAG`",
+    ),
     ("name unknown", "check the repository's name"),
     (
         "server gave HTTP response to HTTPS client",
@@ -282,7 +286,7 @@ mod tests {
             (
                 format!("oci:{layout}:tag"),
                 format!("open {layout}/index.json: no such file or directory"),
-                None,
+                Some("no OCI layout is there: write it as `oci:DIRECTORY:TAG`"),
             ),
             (
                 "docker://127.0.0.1:9/etcd".to_owned(),
@@ -316,6 +320,10 @@ mod tests {
             (
                 "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
                 "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+            ),
+            (
+                "no descriptor found for reference \"3\"",
+                "check the tag: the layout's index.json lists which there are",
             ),
         ] {
             let error = explain(Error::Other(said.into()));

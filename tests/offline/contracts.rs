@@ -72,7 +72,8 @@ fn wrong_values() {
   `TOKEN`: a value is required: a string: What the members share
   `URL` of `{file}`: expected a URL, found an integer
   `name`: it is built in and cannot be set
-hint: give it as in `--set NODE=VALUE`"
+hint: give it as in `--set NODE=VALUE`
+hint: the image declares `NODE`, `PORT`, `TOKEN`, `URL`"
     );
     host.refused(&[&args[..], &set].concat(), &error);
 

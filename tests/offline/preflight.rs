@@ -90,7 +90,7 @@ fn not_root() {
             );
         });
     }
-    let nothing = "NAME  GENERATION  STATE  ENABLED  DIGEST  IMAGE\n";
+    let nothing = "No system container is installed.\n";
     assert_eq!(nobody(&["list"]).ok(), nothing);
     host.ok(&["install", &image.reference]);
     // The directory is root's alone; a reader says so instead of showing nothing.

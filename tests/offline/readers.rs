@@ -98,8 +98,7 @@ fn list_show_and_graph_for_people() {
         format!(
             "etcd - Distributed key-value store
   image       {}
-  index       {digest}
-  manifest    {digest}
+  digest      {digest}
   generation  1
   directory   /var/lib/bedplate/containers/etcd/1
   runtime     /usr/bin/crun

@@ -1,5 +1,6 @@
 //! Stdout is data: a table for people, or the outcome as JSON. Stderr is progress, notes and errors.
 
+pub(crate) mod json;
 pub(crate) mod progress;
 pub(crate) mod table;
 

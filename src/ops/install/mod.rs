@@ -150,7 +150,10 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             transaction.commit(&finish(&staged))?;
             Ok(outcome)
         }
-        Err(error) => Err(transaction.roll_back(error)),
+        Err(error) => {
+            host.report.step("undoing the install");
+            Err(transaction.roll_back(error))
+        }
     }
 }
 
