@@ -202,6 +202,16 @@ impl Root {
         Ok(stat.st_mode & 0o7777)
     }
 
+    /// The user and the group that what lies at `path` belongs to.
+    pub fn owner(&self, path: impl AsRef<Path>) -> Result<(u32, u32)> {
+        let path = path.as_ref();
+        let looking = || format!("looking at `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(looking)?;
+        let stat =
+            rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).with_context(looking)?;
+        Ok((stat.st_uid, stat.st_gid))
+    }
+
     /// Gives what lies at `path` to a user and a group; a link itself, not what it points at.
     pub fn own(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
         let path = path.as_ref();
@@ -275,6 +285,17 @@ impl Root {
     /// Removes the file or link; says whether there was one.
     pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<bool> {
         self.unlink(path.as_ref(), AtFlags::empty())
+    }
+
+    /// Removes what a [`Root::replace`] or [`Root::point`] of this path left that was cut short.
+    pub fn remove_temporary(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        match path.file_name() {
+            Some(name) => self
+                .remove_file(path.with_file_name(temporary(name)))
+                .map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Removes the directory if it is empty; says whether it is gone.
@@ -354,7 +375,7 @@ fn relative(path: &Path) -> &Path {
 }
 
 /// The name under which the next content of `name` is prepared. Writers hold the lock: one name is enough, and
-/// what a crash leaves is overwritten by the next attempt.
+/// what a crash leaves can be found again.
 fn temporary(name: &OsStr) -> OsString {
     let mut temp = OsString::from(".");
     temp.push(name);

@@ -11,9 +11,12 @@ pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
     if broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", chain(error));
     for hint in hint::hints(error) {
         eprintln!("hint: {}", hint.0);
+    }
+    if denied(error) && !rustix::process::geteuid().is_root() {
+        eprintln!("hint: run it with `sudo`, or as root");
     }
     if error.downcast_ref::<NeedsRecover>().is_some() {
         eprintln!("hint: mend the cause, then run `bedplate recover`");
@@ -22,10 +25,50 @@ pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(1)
 }
 
+/// The kernel refused: a file of root's, most often.
+fn denied(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let errno = cause.downcast_ref::<rustix::io::Errno>().copied();
+        let io = cause.downcast_ref::<std::io::Error>();
+        errno.map_or_else(
+            || io.is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied),
+            |errno| errno.kind() == std::io::ErrorKind::PermissionDenied,
+        )
+    })
+}
+
+/// The chain of causes. Some libraries end an error's text with that of its cause: then it is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Whoever reads stdout has seen enough: `bedplate list | head -1`.
 fn broken_pipe(error: &anyhow::Error) -> bool {
     error
         .root_cause()
         .downcast_ref::<std::io::Error>()
         .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no such file")
+            .context("connecting to `x`: no such file")
+            .context("reading");
+        assert_eq!(chain(&error), "reading: connecting to `x`: no such file");
+    }
 }

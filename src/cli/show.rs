@@ -29,7 +29,7 @@ fn text(outcome: &Outcome) -> String {
         field("generation", &record.generation.to_string()),
         field("directory", &outcome.directory.display().to_string()),
         field("runtime", &record.runtime.display().to_string()),
-        field("state", &format!("{} ({})", state.active, state.sub)),
+        field("state", &active(&state.active, &state.sub)),
     ];
     if !state.status.is_empty() {
         lines.push(field("status", &state.status));
@@ -66,6 +66,15 @@ fn text(outcome: &Outcome) -> String {
     }
     lines.push(String::new());
     lines.join("\n")
+}
+
+/// `active (running)`; a root that does not run has no second word.
+fn active(state: &str, sub: &str) -> String {
+    if sub.is_empty() {
+        state.to_owned()
+    } else {
+        format!("{state} ({sub})")
+    }
 }
 
 fn field(name: &str, value: &str) -> String {

@@ -222,6 +222,10 @@ const REMEDIES: &[(&str, &str)] = &[
         "manifest unknown",
         "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
     ),
+    (
+        "no descriptor found for reference",
+        "check the tag: the layout's index.json lists which there are",
+    ),
     ("name unknown", "check the repository's name"),
     (
         "server gave HTTP response to HTTPS client",

@@ -93,7 +93,6 @@ pub(crate) fn changes(host: &Host, graph: &Graph) -> Result<BTreeMap<PathBuf, Op
 
 /// Carries the changes out.
 pub(crate) fn apply(
-    host: &Host,
     transaction: &mut Transaction,
     changes: &BTreeMap<PathBuf, Option<String>>,
 ) -> Result<()> {
@@ -104,7 +103,7 @@ pub(crate) fn apply(
             transaction.remove(path)?;
             if let Some(dir) = path.parent() {
                 // Others may have put drop-ins of their own beside ours.
-                host.root.remove_empty_dir(dir)?;
+                transaction.remove_dir(dir)?;
             }
         }
     }

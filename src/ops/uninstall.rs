@@ -84,7 +84,8 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             host.report.step(format!("removing {}", record.name));
             remove(host, &mut transaction, record, &mut outcome.kept)?;
         }
-        ordering::apply(host, &mut transaction, &changes)?;
+        ordering::apply(&mut transaction, &changes)?;
+        transaction.remove_dir(Path::new(UNIT_DIR))?;
         transaction.reload()
     })();
     match done {
@@ -153,7 +154,15 @@ fn remove(
             transaction.stop(unit)?;
         }
     }
-    transaction.disable(&record.units)?;
+    // What nobody enabled must not be enabled by an undo.
+    let mut enabled = record.units.clone();
+    enabled.retain(|unit| {
+        let state = host.systemd.state(unit).unwrap_or_default();
+        !matches!(state.file.as_str(), "disabled" | "static")
+    });
+    if !enabled.is_empty() {
+        transaction.disable(&enabled)?;
+    }
     unlink(host, transaction, &record.units)?;
     for unit in &record.units {
         transaction.remove(&Path::new(UNIT_DIR).join(unit.as_str()))?;
@@ -163,8 +172,8 @@ fn remove(
             (Found::Absent, _) => {}
             (Found::Changed, _) => kept.push(file.path.clone()),
             (Found::Unchanged, OwnedContent::Dir(_)) => {
-                // Only when nothing of the operator's lies in it; made again by an undo if needed.
-                host.root.remove_empty_dir(&file.path)?;
+                // Only when nothing of the operator's lies in it.
+                transaction.remove_dir(&file.path)?;
             }
             (Found::Unchanged, _) => transaction.remove(&file.path)?,
         }

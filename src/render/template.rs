@@ -172,7 +172,7 @@ fn syntax_error(error: &handlebars::TemplateError, lines: Lines) -> anyhow::Erro
         TemplateErrorReason::MismatchingClosedHelper(open, close) => {
             format!("`{{{{#{open}}}}}` is closed by `{{{{/{close}}}}}`")
         }
-        _ => "this is no template".to_owned(),
+        _ => "something is not closed before here, or is no handlebars".to_owned(),
     };
     placed(lines, error.pos().map(|(line, _)| line), &what)
 }
@@ -369,7 +369,10 @@ mod tests {
             "\n{{#if TLS}}\n{{/unless}}",
             "line 3: `{{#if}}` is closed by `{{/unless}}`",
         ),
-        ("\n\n{{name", "line 3: this is no template"),
+        (
+            "\n\n{{name",
+            "line 3: something is not closed before here, or is no handlebars",
+        ),
         (
             "{{A}}\n{{B}}",
             "2 problems\n  line 1: unknown variable `A`\n  line 2: unknown variable `B`",
@@ -434,7 +437,11 @@ mod tests {
                 Context::Plain,
                 "unknown variable `nam`; did you mean `name`?",
             ),
-            ("{{", Context::Plain, "this is no template"),
+            (
+                "{{",
+                Context::Plain,
+                "something is not closed before here, or is no handlebars",
+            ),
             (
                 "a\nb",
                 Context::Unit,

@@ -184,6 +184,19 @@ impl<'a> Transaction<'a> {
         self.root.remove_file(path).map(|_| ())
     }
 
+    /// Removes a directory if it is there and empty.
+    pub fn remove_dir(&mut self, path: &Path) -> Result<()> {
+        if self.root.kind(path)? != Some(Kind::Dir) || !self.root.list(path)?.is_empty() {
+            return Ok(());
+        }
+        self.note(Step::RemoveDir {
+            path: path.to_owned(),
+            mode: self.root.mode(path)?,
+            owner: self.root.owner(path)?,
+        })?;
+        self.root.remove_empty_dir(path).map(|_| ())
+    }
+
     /// Lets systemd read its unit files again.
     pub fn reload(&mut self) -> Result<()> {
         self.note(Step::Reload)?;

@@ -5,13 +5,14 @@ use std::io::{Read, Seek, Write};
 
 use anyhow::{Context, Result};
 use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 
 use crate::progress::Report;
 use crate::root::Root;
 use crate::state::{DIR, LOCK};
 
-/// Holding this is the permission to write. The kernel drops the lock with the process, however it ends.
+/// Holding this is the permission to write. The kernel drops the lock with the process, however it ends, and those
+/// that it started.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
@@ -42,6 +43,9 @@ impl Lock {
         file.set_len(0).context("signing the lock")?;
         writeln!(file, "`bedplate {verb}` (pid {})", std::process::id())
             .context("signing the lock")?;
+        // The programs that this command runs inherit the lock: if it is killed, whoever comes to undo its work
+        // waits until they have ended as well, and nothing is done after it was undone.
+        rustix::io::fcntl_setfd(&file, FdFlags::empty()).context("passing the lock on")?;
         Ok(Self { _file: file })
     }
 }

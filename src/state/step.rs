@@ -59,6 +59,15 @@ pub(crate) enum Step {
         /// What was there before.
         before: Before,
     },
+    /// An empty directory is removed.
+    RemoveDir {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+        /// Its user and group.
+        owner: (u32, u32),
+    },
     /// systemd reads its unit files again.
     Reload,
     /// Units are enabled.
@@ -95,6 +104,8 @@ pub(crate) enum Before {
         backup: String,
         /// Its permission bits.
         mode: u32,
+        /// Its user and group.
+        owner: (u32, u32),
     },
     /// A symbolic link.
     Link {
@@ -114,22 +125,35 @@ impl Before {
             Some(_) => {
                 let content = root.read(path)?.unwrap_or_default();
                 let mode = root.mode(path)?;
+                let owner = root.owner(path)?;
                 root.replace(Path::new(JOURNAL).join(&backup), &content, 0o600)?;
-                Ok(Self::File { backup, mode })
+                Ok(Self::File {
+                    backup,
+                    mode,
+                    owner,
+                })
             }
         }
     }
 
     /// Puts it back.
     fn restore(&self, root: &Root, path: &Path) -> Result<()> {
+        root.remove_temporary(path)?;
         match self {
             Self::Absent => root.remove_file(path).map(|_| ()),
             Self::Link { target } => root.point(path, target),
-            Self::File { backup, mode } => {
+            Self::File {
+                backup,
+                mode,
+                owner: (uid, gid),
+            } => {
                 // The backup was on disk before the step was: it is missing only if an undo that was cut short
                 // has restored it already.
                 match root.read(Path::new(JOURNAL).join(backup))? {
-                    Some(content) => root.replace(path, &content, *mode),
+                    Some(content) => {
+                        root.replace(path, &content, *mode)?;
+                        root.own(path, *uid, *gid)
+                    }
                     None => Ok(()),
                 }
             }
@@ -176,6 +200,11 @@ impl<'a> Undo<'a> {
             | Step::Remove { path, before } => {
                 before.restore(self.root, path)?;
                 self.stale = true;
+            }
+            Step::RemoveDir { path, mode, owner } => {
+                if !self.root.create_dir_all(path, *mode)?.is_empty() {
+                    self.root.own(path, owner.0, owner.1)?;
+                }
             }
             Step::Reload => self.stale = true,
             Step::Enable { units } => self.systemd.disable(units)?,

@@ -1,5 +1,7 @@
 //! A host root whose systemd is not running, as in an image build: `--root DIR`.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, bail};
 
 use crate::exec::Program;
@@ -17,6 +19,9 @@ const UNIT_DIRS: [&str; 6] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
+
+/// Where `systemctl enable` makes its links.
+const LINKS: &str = "/etc/systemd/system";
 
 /// The unit files below a root, without a manager.
 #[derive(Debug)]
@@ -40,6 +45,27 @@ impl<'a> Offline<'a> {
             root,
             version: version.unwrap_or(OLDEST),
         })
+    }
+
+    /// Whether a link of an `[Install]` section leads to the unit: one in a directory of another unit's wants, or
+    /// an alias.
+    fn is_linked(&self, unit: &UnitName) -> Result<bool> {
+        for entry in self.root.list(LINKS)? {
+            let path = Path::new(LINKS).join(&entry);
+            let wanted = [".wants", ".requires", ".upholds"]
+                .iter()
+                .any(|end| entry.to_string_lossy().ends_with(end));
+            let target = if wanted {
+                self.root.link_target(path.join(unit.as_str()))?
+            } else {
+                let alias = self.root.link_target(path)?;
+                alias.filter(|t| t.file_name() == Some(unit.as_str().as_ref()))
+            };
+            if target.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn systemctl(&self, verb: &str, units: &[UnitName]) -> Result<()> {
@@ -96,6 +122,12 @@ impl Systemd for Offline<'_> {
                 && self.root.link_target(&path)?.as_deref() == Some("/dev/null".as_ref());
             return Ok(UnitState {
                 load: if masked { "masked" } else { "loaded" }.to_owned(),
+                file: if self.is_linked(unit)? {
+                    "enabled"
+                } else {
+                    "disabled"
+                }
+                .to_owned(),
                 fragment: path,
                 active: "inactive".to_owned(),
                 ..UnitState::default()

@@ -9,21 +9,25 @@ use crate::layout::{Image, PLAIN};
 fn a_unit_that_is_not_ours() {
     let host = Host::new();
     let image = host.image_of("etcd", PLAIN);
-    for (path, named) in [
-        ("/usr/lib/systemd/system/etcd.service", "?"),
-        ("/etc/systemd/system/etcd.service", "?"),
-        ("/etc/systemd/system.attached/etcd.service", "?"),
+    for path in [
+        "/usr/lib/systemd/system/etcd.service",
+        "/etc/systemd/system/etcd.service",
+        "/etc/systemd/system.attached/etcd.service",
     ] {
         host.put(path, "[Service]\nExecStart=/bin/true\n");
         let error = format!(
             "error: installing `etcd`: the unit etcd.service exists already (`{path}`) and is not bedplate's\n\
-             hint: choose another `--name`, or remove that unit first{named}"
+             hint: choose another `--name`, or remove that unit first"
         );
         host.refused(&["install", &image.reference], &error);
         std::fs::remove_file(host.at(path)).unwrap();
     }
     symlink("/dev/null", host.at("/etc/systemd/system/etcd.service")).unwrap();
-    host.refused(&["install", &image.reference], "?");
+    host.refused(
+        &["install", &image.reference],
+        "error: installing `etcd`: the unit etcd.service is masked\n\
+         hint: `systemctl unmask etcd.service` first",
+    );
 }
 
 #[test]
@@ -31,12 +35,14 @@ fn a_file_that_is_not_ours() {
     let host = Host::new();
     let image = Image::new(PLAIN).file("exports/hostfs/etc/etcd.conf", "ours\n");
     let image = host.image("etcd", &image);
+    let error = "error: installing `etcd`: the host file `/etc/etcd.conf` exists already and is not its own\n\
+        hint: move that file away first, if nothing else needs it";
     host.put("/etc/etcd.conf", "theirs\n");
-    host.refused(&["install", &image.reference], "?");
+    host.refused(&["install", &image.reference], error);
     // A link is as good as a file, also one that leads nowhere.
     std::fs::remove_file(host.at("/etc/etcd.conf")).unwrap();
     symlink("/nowhere", host.at("/etc/etcd.conf")).unwrap();
-    host.refused(&["install", &image.reference], "?");
+    host.refused(&["install", &image.reference], error);
 }
 
 #[test]
@@ -45,8 +51,15 @@ fn two_of_a_set() {
     let image = Image::new(PLAIN).file("exports/hostfs/etc/shared.conf", "x\n");
     let one = host.image("one", &image);
     let two = host.image("two", &image);
-    host.refused(&["install", &one.reference, &two.reference], "?");
-    host.refused(&["install", &one.reference, &one.reference], "?");
+    host.refused(
+        &["install", &one.reference, &two.reference],
+        "error: installing `two`: `one` of the same set brings the host file `/etc/shared.conf` too\n\
+         hint: leave one of them out",
+    );
+    host.refused(
+        &["install", &one.reference, &one.reference],
+        "error: two images of the set would both be called `one`",
+    );
 }
 
 #[test]
@@ -68,11 +81,20 @@ fn another_image_or_other_values() {
             "etcd: already installed with this image and these values (generation 1)\n"
         );
     });
-    host.refused(&["install", &first.reference, "--set", "PORT=3"], "?");
-    host.refused(&["install", &first.reference], "?");
+    let hint =
+        "hint: `bedplate uninstall etcd` first, its data is kept; or choose another `--name`";
+    let error = format!(
+        "error: installing `etcd`: it is already installed (generation 1) with other values\n{hint}"
+    );
+    host.refused(&["install", &first.reference, "--set", "PORT=3"], &error);
+    host.refused(&["install", &first.reference], &error);
 
     let other = host.image("other", &Image::new(manifest).file("opt/new", "x"));
-    host.refused(&["install", &other.reference, "--name", "etcd"], "?");
+    let error = format!(
+        "error: installing `{}`: `etcd` is already installed from `{}`, another image ({digest})\n{hint}",
+        other.reference, first.reference
+    );
+    host.refused(&["install", &other.reference, "--name", "etcd"], &error);
     // The same image under another name is another container.
     host.ok(&["install", &first.reference, "--name", "second"]);
 }

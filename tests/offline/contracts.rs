@@ -15,9 +15,16 @@ fn wrong_manifests() {
         ),
         (
             "contract = 1\n[container]\ncapabilities = ['NET_ADMIN']\n[service]\nwatchdog = 'soon'\nstop_signal = 'TERM'\n",
-            "?",
+            "reading `/exports/manifest.toml`: 3 problems
+  container.capabilities: unknown capability `NET_ADMIN`; did you mean `CAP_NET_ADMIN`?
+  service.stop_signal: unknown signal `TERM`
+  service.watchdog: expected a span of time such as `30s`, found `soon`",
         ),
-        ("contract = 2\n", "?"),
+        (
+            "contract = 2\n",
+            "reading `/exports/manifest.toml`: the image follows contract 2; bedplate 0.1.0 knows contracts up to 1\n\
+             hint: install a newer bedplate",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -70,8 +77,14 @@ hint: give it as in `--set NODE=VALUE`"
     host.refused(&[&args[..], &set].concat(), &error);
 
     fs::write(file, "\nURL = \n").unwrap();
-    host.refused(&args, "?");
-    host.refused(&["install", &image.reference, "--values", "/nowhere"], "?");
+    let error = format!(
+        "error: reading `{file}`: line 2: string values must be quoted, expected literal string"
+    );
+    host.refused(&args, &error);
+    host.refused(
+        &["install", &image.reference, "--values", "/nowhere"],
+        "error: reading `/nowhere`: No such file or directory (os error 2)",
+    );
 }
 
 #[test]
@@ -104,11 +117,15 @@ fn wrong_templates() {
             &[("service.hbs", unit)][..],
             "rendering `service.hbs`: line 5: unknown variable `ETCD_NAEM`; did you mean `ETCD_NAME`?",
         ),
-        ("open", &[("service.hbs", "[Unit]\n{{#if name}}\n")], "?"),
+        (
+            "open",
+            &[("service.hbs", "[Unit]\n{{#if name}}\n")],
+            "rendering `service.hbs`: line 3: something is not closed before here, or is no handlebars",
+        ),
         (
             "section",
             &[("service.hbs", "[Unit]\nDescription=x\n")],
-            "?",
+            "`service.hbs` has no [Service] section",
         ),
         (
             "nounit",
@@ -116,17 +133,17 @@ fn wrong_templates() {
                 "service.hbs",
                 "[Service]\nExecStart={{{launch}}}\nnot a line\n",
             )],
-            "?",
+            "`service.hbs`, line 3: it is neither a section nor `Key=value`",
         ),
         (
             "json",
             &[("config.json.hbs", "{ \"ociVersion\": {{name}} }")],
-            "?",
+            "reading `config.json.hbs` as an OCI runtime configuration: expected value at line 1 column 17",
         ),
         (
             "tmpfiles",
             &[("tmpfiles.hbs", "d /run/x\nd {{nam}}\n")],
-            "?",
+            "rendering `tmpfiles.hbs`: line 2: unknown variable `nam`; did you mean `name`?",
         ),
     ] {
         let image = files
@@ -164,10 +181,19 @@ fn wrong_names() {
     }
     // Taken from the reference, it is an error of the image's, not of usage.
     let image = host.image_of("_etcd", PLAIN);
-    host.refused(&["install", &image.reference], "?");
-    let both = [image.reference.as_str(), &image.reference];
-    host.refused(&["install", both[0], both[1], "--name", "x"], "?");
+    let error = format!(
+        "error: `{}` gives no name for the container\nhint: choose one with `--name`",
+        image.reference
+    );
+    host.refused(&["install", &image.reference], &error);
+    host.refused(
+        &["install", &image.reference, &image.reference, "--name", "x"],
+        "error: `--name` goes with one image; 2 were given",
+    );
     host.unchanged(|| {
-        assert_eq!(host.run(&["install", "etcd"]).failed(2), "?");
+        assert_eq!(host.run(&["install", "etcd"]).failed(2),
+            "error: invalid value 'etcd' for '<IMAGE>...': image `etcd`: names no registry; write it out, such as \
+             `registry.example/etcd`\n\nFor more information, try '--help'."
+        );
     });
 }

@@ -102,6 +102,7 @@ impl Host {
             .env("HOME", self.beside("home"))
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("DBUS_SYSTEM_BUS_ADDRESS")
             .env_remove("RUST_LOG");
     }
 

@@ -71,8 +71,16 @@ fn unknown_image() {
         assert!(error.contains("manifest unknown"), "{said}");
         assert_eq!(remedy, hint);
     }
-    host.refused(&["install", "oci:/nowhere/etcd:1"], "?");
-    host.refused(&["install", &format!("{}-other", layout.reference)], "?");
+    host.refused(
+        &["install", "oci:/nowhere/etcd:1"],
+        "error: opening `oci:/nowhere/etcd:1`: lstat /nowhere: no such file or directory",
+    );
+    let image = format!("{}-other", layout.reference);
+    let error = format!(
+        "error: opening `{image}`: no descriptor found for reference \"latest-other\"\n\
+         hint: check the tag: the layout's index.json lists which there are"
+    );
+    host.refused(&["install", &image], &error);
 }
 
 const NO_POLICY: &str = "hint: install the package with the signature policy (Debian `golang-github-containers-common`, \
@@ -171,7 +179,11 @@ fn truncated_layer() {
 
     // Every digest is right, the archive ends within a file.
     let layout = image.write_cut(&host.beside("cut"), 4000);
-    host.refused(&["install", &layout.reference], "?");
+    let error = format!(
+        "error: importing `{}`: layer {}: entry `opt/big`: the layer ends before its archive does",
+        layout.reference, layout.layer
+    );
+    host.refused(&["install", &layout.reference], &error);
 }
 
 #[test]
@@ -218,10 +230,10 @@ fn full_disk() {
         "mkdir -p $ROOT/var/lib/bedplate
         mount -t tmpfs -o size=6m,mode=700 none $ROOT/var/lib/bedplate
         bedplate install --root=$ROOT $1 >/dev/null 2>&1
-        find $ROOT -name repo -prune -o -print >$ROOT/../before
+        find $ROOT \\( -name repo -o -name staging \\) -prune -o -print >$ROOT/../before
         status=0
         bedplate install --root=$ROOT $2 || status=$?
-        find $ROOT -name repo -prune -o -print >$ROOT/../after
+        find $ROOT \\( -name repo -o -name staging \\) -prune -o -print >$ROOT/../after
         bedplate show --json --root=$ROOT small >$ROOT/../shown
         exit $status",
         &[&small.reference, &large.reference],

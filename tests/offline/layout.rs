@@ -186,6 +186,8 @@ fn descriptor(kind: &str, (digest, size): &(String, usize)) -> serde_json::Value
 
 /// The bytes' digest, `sha256:HEX`.
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    let hex: String = sha256(bytes).iter().map(|b| format!("{b:02x}")).collect();
-    format!("sha256:{hex}")
+    let bytes = sha256(bytes);
+    bytes
+        .iter()
+        .fold("sha256:".to_owned(), |text, b| text + &format!("{b:02x}"))
 }

@@ -13,7 +13,7 @@ use crate::layout::PLAIN;
 use crate::process::{self, DEADLINE};
 
 /// The lines that a program writes to stderr, as they come.
-fn lines(child: &mut Child) -> Receiver<String> {
+pub(crate) fn lines(child: &mut Child) -> Receiver<String> {
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let (send, lines) = mpsc::channel();
     thread::spawn(move || {

@@ -5,7 +5,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a panic is a test failure; tests look from outside"
+    clippy::print_stdout,
+    reason = "a panic is a test failure; tests look from outside, and what they print is kept for a failure"
 )]
 
 mod host;
@@ -16,6 +17,11 @@ mod registry;
 
 mod clashes;
 mod contracts;
+mod crash;
+mod files;
 mod images;
 mod lock;
+mod order;
 mod preflight;
+mod readers;
+mod verbs;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 
 use crate::contract::manifest::Manifest;
+use crate::contract::parse;
 use crate::contract::values::Given;
 use crate::name::ContainerName;
 
@@ -24,8 +25,7 @@ impl SetGiven {
     pub(super) fn new(set: &[(String, String)], file: Option<&(PathBuf, String)>) -> Result<Self> {
         let file = file
             .map(|(path, text)| {
-                let table = text
-                    .parse::<toml::Table>()
+                let table: toml::Table = parse::document(text)
                     .with_context(|| format!("reading `{}`", path.display()))?;
                 Ok::<_, anyhow::Error>((path.clone(), table))
             })

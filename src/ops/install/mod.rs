@@ -4,19 +4,20 @@
 //! a whole (`plan`) → Staged → Deployment → ActiveUnit (here). Nothing outside the store is written before the plan stands.
 
 mod given;
+mod host_files;
 mod plan;
 mod prepare;
 mod verify;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use crate::contract::HostContent;
 use crate::deployment::{self, Staged};
 use crate::exec::Program;
-
+use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::install::plan::Plan;
@@ -125,6 +126,12 @@ pub struct DropIn {
 
 /// Installs the set.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    if request.start.now() && !host.systemd.is_running() {
+        return Err(anyhow!(
+            "`--now` starts units, and the systemd of a `--root` directory is not running"
+        ))
+        .hint("leave `--now` out: what is installed starts when that root is booted");
+    }
     preflight::require_launcher(host.root)?;
     let lock = host.write_lock("install")?;
     let preparations = prepare::set(host, request)?;
@@ -201,7 +208,7 @@ fn deploy(
             transaction.write(&plan::unit_path(unit), text.as_bytes(), 0o644)?;
         }
     }
-    ordering::apply(host, transaction, &rest.changes)?;
+    ordering::apply(transaction, &rest.changes)?;
     if start.at_boot() {
         for container in &rest.containers {
             host.report

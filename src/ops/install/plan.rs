@@ -1,13 +1,14 @@
 //! The set checked as a whole: order, clashes with the host, what systemd makes of it. A plan stands before
 //! anything outside the store is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow};
 
 use crate::hint::Hinted;
-use crate::name::UnitName;
+use crate::host::{OwnedContent, OwnedFile};
+use crate::name::{ContainerName, UnitName};
 use crate::ops::Host;
 use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::install::{Action, DropIn, Installed, Outcome, Request, verify};
@@ -103,10 +104,21 @@ impl Plan {
             },
             privileges: record.privileges.clone(),
             notes: new.map(|p| p.rendered.notes.clone()).unwrap_or_default(),
-            host_files: record.files.iter().map(|f| f.path.clone()).collect(),
+            host_files: shown(&record.files),
             rendered: new.filter(|_| dry_run).map(texts).unwrap_or_default(),
         }
     }
+}
+
+/// The host files that are worth a line: not the directories on the way to others.
+fn shown(files: &[OwnedFile]) -> Vec<PathBuf> {
+    let on_the_way = |path: &Path| {
+        files
+            .iter()
+            .any(|f| f.path != path && f.path.starts_with(path))
+    };
+    let paths = files.iter().map(|f| f.path.clone());
+    paths.filter(|path| !on_the_way(path)).collect()
 }
 
 /// The services of the set that are not running yet.
@@ -123,7 +135,7 @@ fn to_start(host: &Host, preparations: &[Preparation]) -> Result<Vec<UnitName>> 
 
 /// Refuses units and host files that are there already and not ours, and what two images of the set both bring.
 fn refuse_clashes(host: &Host, news: &[&Prepared]) -> Result<()> {
-    let mut brought: BTreeSet<PathBuf> = BTreeSet::new();
+    let mut brought: BTreeMap<&Path, &ContainerName> = BTreeMap::new();
     for prepared in news {
         let name = &prepared.record.name;
         for (unit, _) in prepared.units() {
@@ -149,9 +161,18 @@ fn refuse_clashes(host: &Host, news: &[&Prepared]) -> Result<()> {
             .hint("choose another `--name`, or remove that unit first");
         }
         for file in &prepared.record.files {
-            let dir = matches!(file.content, crate::host::OwnedContent::Dir(_));
-            let twice = !brought.insert(file.path.clone());
-            if !dir && (twice || host.root.kind(&file.path)?.is_some()) {
+            let dir = matches!(file.content, OwnedContent::Dir(_));
+            if dir {
+                continue;
+            }
+            if let Some(other) = brought.insert(&file.path, name) {
+                return Err(anyhow!(
+                    "installing `{name}`: `{other}` of the same set brings the host file `{}` too",
+                    file.path.display()
+                ))
+                .hint("leave one of them out");
+            }
+            if host.root.kind(&file.path)?.is_some() {
                 return Err(anyhow!(
                     "installing `{name}`: the host file `{}` exists already and is not its own",
                     file.path.display()

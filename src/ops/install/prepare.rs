@@ -9,19 +9,19 @@ use containers_image_proxy::oci_spec::runtime::Capabilities;
 use crate::contract::builtins::BuiltIns;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
-use crate::contract::{self, Contract, HostContent};
+use crate::contract::{self, Contract};
 use crate::deployment::{self, Content};
 use crate::hint::Hinted;
-use crate::host::{OwnedContent, OwnedFile};
 use crate::image::reference::ImageRef;
 use crate::image::remote;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
 use crate::ops::install::Request;
 use crate::ops::install::given::SetGiven;
+use crate::ops::install::host_files::{host_files, owned_files};
 use crate::render::device::Devices;
 use crate::render::directories::name_directories;
-use crate::render::files::{self, RenderedFile};
+use crate::render::files::RenderedFile;
 use crate::render::unit::{SHAPE, launch_command};
 use crate::render::users::Users;
 use crate::render::{self, Rendered, Subject, capability};
@@ -256,7 +256,7 @@ impl Preparing<'_> {
         let rendered = render::render(contract, &values, &subject)?;
         let host_files = host_files(&one.name, contract, &values, rendered.tmpfiles.as_deref())?;
         let mut record = self.record(&image, contract, &values, (&one.name, &rendered));
-        record.files = host_files.iter().map(owned).collect();
+        record.files = owned_files(root, &host_files)?;
         Ok(Preparation::New(Box::new(Prepared {
             record,
             rendered,
@@ -327,36 +327,4 @@ fn bounding(root: &Root) -> Result<Option<Capabilities>> {
     }
     let status = root.read_text("/proc/self/status")?;
     Ok(status.as_deref().and_then(capability::bounding))
-}
-
-/// Everything that lands on the host beside units: the files of `hostfs/`, and the image's tmpfiles.d lines.
-fn host_files(
-    name: &ContainerName,
-    contract: &Contract,
-    values: &Values,
-    tmpfiles: Option<&str>,
-) -> Result<Vec<RenderedFile>> {
-    let mut found = files::host_files(contract, values)?;
-    if let Some(lines) = tmpfiles {
-        found.push(RenderedFile {
-            path: format!("/etc/tmpfiles.d/bedplate-{name}.conf").into(),
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            content: HostContent::File(lines.as_bytes().to_vec()),
-        });
-    }
-    Ok(found)
-}
-
-/// A host file as the record keeps it.
-fn owned(file: &RenderedFile) -> OwnedFile {
-    OwnedFile {
-        path: file.path.clone(),
-        content: match &file.content {
-            HostContent::File(content) => OwnedContent::of_file(content),
-            HostContent::Link(target) => OwnedContent::Link(target.clone()),
-            HostContent::Dir => OwnedContent::Dir(file.mode),
-        },
-    }
 }

@@ -1,0 +1,253 @@
+//! SIGKILL at any moment: after `recover` the host is as before or as after, and nothing is left over.
+
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, Listing, assert_same};
+use crate::layout::{Image, Layout};
+use crate::lock::lines;
+use crate::process::{self, DEADLINE};
+
+/// How many moments of an install, and of an uninstall.
+const INSTALLS: u32 = 50;
+const UNINSTALLS: u32 = 16;
+
+/// The seed of the moments: `BEDPLATE_SEED`, or a new one for each run, which is printed.
+fn seed() -> u64 {
+    let seed = std::env::var("BEDPLATE_SEED")
+        .ok()
+        .map(|s| s.parse().unwrap());
+    let seed = seed.unwrap_or_else(|| {
+        let now = std::time::SystemTime::now();
+        now.duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .subsec_nanos()
+            .into()
+    });
+    println!("BEDPLATE_SEED={seed}");
+    seed
+}
+
+/// The next number of a seeded sequence between 0 and 1 (splitmix64).
+fn random(state: &mut u64) -> f64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let bits = u32::try_from((z ^ (z >> 31)) >> 32).unwrap();
+    f64::from(bits) / f64::from(u32::MAX)
+}
+
+/// One moment in each of `count` equal parts of a duration.
+fn moments(count: u32, duration: Duration, state: &mut u64) -> Vec<Duration> {
+    (0..count)
+        .map(|part| duration.mul_f64((f64::from(part) + random(state)) / f64::from(count)))
+        .collect()
+}
+
+/// A set of two, with everything that an install writes: units, links, order drop-ins for the host's unit as well,
+/// host files in directories of their own.
+fn set(dir: &Path) -> [Layout; 2] {
+    let etcd = "contract = 1\n[service]\nprovides = ['store']\nbefore = ['cri']\n";
+    let flanneld = "contract = 1\n[service]\nrequires = ['store']\nbefore = ['cri']\n";
+    [("etcd", etcd), ("flanneld", flanneld)].map(|(name, manifest)| {
+        Image::new(manifest)
+            .file(&format!("exports/hostfs/etc/{name}/{name}.conf"), "x\n")
+            .file("exports/tmpfiles.hbs", "d /run/x 0755 root root -\n")
+            .write(&dir.join(name))
+    })
+}
+
+fn host() -> Host {
+    let host = Host::new();
+    host.put(
+        "usr/lib/systemd/system/containerd.service",
+        "[Service]\nExecStart=/bin/true\n",
+    );
+    host
+}
+
+/// Runs the program until a moment, then kills it; whether it was still running.
+fn killed(host: &Host, args: &[&str], moment: Duration) -> bool {
+    let mut command = host.command(args);
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let ended = process::ends_within(&child, moment);
+    if !ended {
+        child.kill().unwrap();
+    }
+    child.wait().unwrap();
+    !ended
+}
+
+/// Recovers, and tells which of the two the host is like; anything else is a failure.
+fn recovered(host: &Host, before: &Listing, after: &Listing) -> bool {
+    host.ok(&["recover"]);
+    assert_eq!(host.ok(&["recover"]), "nothing to recover\n");
+    let found = host.listing();
+    if found.keys().any(|path| path.ends_with("current")) {
+        assert_same(after, &found);
+        return true;
+    }
+    assert_same(before, &found);
+    false
+}
+
+#[test]
+fn killed_while_installing() {
+    let mut state = seed();
+    let first = host();
+    let images = set(&first.beside("images"));
+    let args = ["install", &images[0].reference, &images[1].reference];
+    let before = first.listing();
+    let started = Instant::now();
+    first.ok(&args);
+    // The next one meets a busier machine: a little more than this one took.
+    let moments = moments(INSTALLS, started.elapsed().mul_f64(1.2), &mut state);
+    let after = first.listing();
+    let half = moments.len() / 2;
+    let counts = thread::scope(|scope| {
+        let (before, after, args) = (&before, &after, &args);
+        let halves = [&moments[..half], &moments[half..]].map(|moments| {
+            scope.spawn(move || {
+                let mut new = 0;
+                for moment in moments {
+                    println!("killed after {moment:?}");
+                    let host = host();
+                    killed(&host, args, *moment);
+                    new += u32::from(recovered(&host, before, after));
+                    host.ok(args);
+                    assert_same(after, &host.listing());
+                }
+                new
+            })
+        });
+        halves.map(|half| half.join().unwrap())
+    });
+    let new: u32 = counts.iter().sum();
+    println!("{new} of {INSTALLS} installed, the others undone");
+}
+
+#[test]
+fn killed_while_uninstalling() {
+    let mut state = seed();
+    let host = host();
+    let images = set(&host.beside("images"));
+    let install = ["install", &images[0].reference, &images[1].reference];
+    let uninstall = ["uninstall", "etcd", "flanneld"];
+    let without = host.listing();
+    host.ok(&install);
+    let with = host.listing();
+    let started = Instant::now();
+    host.ok(&uninstall);
+    assert_same(&without, &host.listing());
+    for moment in moments(UNINSTALLS, started.elapsed().mul_f64(1.2), &mut state) {
+        println!("killed after {moment:?}");
+        host.ok(&install);
+        killed(&host, &uninstall, moment);
+        if recovered(&host, &without, &with) {
+            host.ok(&uninstall);
+        }
+        assert_same(&without, &host.listing());
+    }
+}
+
+#[test]
+fn an_interrupted_install_is_undone_by_the_next_command() {
+    let host = host();
+    let images = set(&host.beside("images"));
+    let before = host.listing();
+    let (_, gate) = held_install(&host, &images[0].reference);
+    drop(gate);
+    let run = host.run(&["uninstall", "etcd"]);
+    assert!(
+        run.stderr
+            .contains("note: an interrupted install was undone first\n"),
+        "{run:?}"
+    );
+    assert_eq!(
+        run.failed(1),
+        "error: `etcd` is not installed\nhint: `bedplate list` shows what is"
+    );
+    assert_same(&before, &host.listing());
+}
+
+/// What the killed command had started may still be at work: its undo waits for that.
+#[test]
+fn recover_waits_for_what_the_killed_one_started() {
+    let host = host();
+    let images = set(&host.beside("images"));
+    let before = host.listing();
+    let (held, mut gate) = held_install(&host, &images[0].reference);
+    let mut recover = host
+        .command(&["recover"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = lines(&mut recover).recv_timeout(DEADLINE).unwrap();
+    let expected = format!(
+        "note: waiting for `bedplate install` (pid {}) to finish",
+        held.id()
+    );
+    assert_eq!(said, expected);
+    gate.write_all(b"go\n").unwrap();
+    assert!(process::ends_within(&recover, DEADLINE));
+    let mut stdout = String::new();
+    recover
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut stdout)
+        .unwrap();
+    assert!(recover.wait().unwrap().success());
+    assert_eq!(
+        stdout,
+        "undone: the interrupted install; the host is as it was before it\n"
+    );
+    assert_same(&before, &host.listing());
+}
+
+/// An install that was killed while its `systemctl` ran, which goes on when the gate gets a line or is closed.
+fn held_install(host: &Host, image: &str) -> (std::process::Child, std::fs::File) {
+    let bin = host.beside("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let (reached, gate) = (host.beside("reached"), host.beside("gate"));
+    for fifo in [&reached, &gate] {
+        process::tool("mkfifo", &[fifo.to_str().unwrap()]);
+    }
+    let script = format!(
+        "#!/bin/sh\necho here >'{}'\nread -r line <'{}'\nPATH=$REAL_PATH exec systemctl \"$@\"\n",
+        reached.display(),
+        gate.display()
+    );
+    let wrapper = bin.join("systemctl");
+    std::fs::write(&wrapper, script).unwrap();
+    process::tool("chmod", &["+x", wrapper.to_str().unwrap()]);
+    let path = std::env::var("PATH").unwrap();
+    let mut install = host
+        .command(&["install", image])
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("REAL_PATH", &path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let (told, waiting) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let opened = std::fs::File::open(reached);
+        let _nobody_waits = told.send(opened.and_then(|mut f| f.read_to_string(&mut line)));
+    });
+    waiting.recv_timeout(DEADLINE).unwrap().unwrap();
+    install.kill().unwrap();
+    install.wait().unwrap();
+    let gate = std::fs::File::options().write(true).open(gate).unwrap();
+    (install, gate)
+}
