@@ -24,43 +24,44 @@ pub(crate) fn registry() -> &'static Registry {
     REGISTRY.get_or_init(start)
 }
 
+/// Its configuration, and where it keeps its images: in memory that nobody else sees and that goes with it.
+const SCRIPT: &str = "mount -t tmpfs none /mnt
+    cat >/mnt/config.yml <<'END'
+version: 0.1
+log: {level: info}
+storage: {filesystem: {rootdirectory: /mnt}}
+http: {addr: '127.0.0.1:0'}
+END
+    exec docker-registry serve /mnt/config.yml";
+
 fn start() -> Registry {
-    // In memory, and so gone with the machine at the latest; the directory is the operating system's to clean.
-    let dir = tempfile::Builder::new()
-        .prefix("bedplate-registry-")
-        .tempdir()
-        .unwrap()
-        .keep();
-    let config = dir.join("config.yml");
-    let storage = dir.join("storage");
-    let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n",
-        storage.display()
-    );
-    fs::write(&config, text).unwrap();
     let (found, listening) = mpsc::channel();
     // It is killed when the thread that started it ends: this one lives as long as the process.
     thread::spawn(move || {
         let mut server = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
-            .arg(&config)
+            .args(["--pdeathsig", "KILL", "unshare", "--mount"])
+            .args(["--propagation", "private", "sh", "-ec", SCRIPT])
             .env("OTEL_TRACES_EXPORTER", "none")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let storage = PathBuf::from(format!("/proc/{}/root/mnt", server.id()));
         let log = BufReader::new(server.stderr.take().unwrap());
         for line in log.lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("listening on ") {
                 let address = rest.split(['"', ',', ' ']).next().unwrap_or_default();
-                let _nobody_waits_twice = found.send(address.to_owned());
+                let registry = Registry {
+                    address: address.to_owned(),
+                    storage: storage.clone(),
+                };
+                let _nobody_waits_twice = found.send(registry);
             }
         }
         let _ended = server.wait();
     });
-    let address = listening.recv_timeout(DEADLINE).unwrap();
-    Registry { address, storage }
+    listening.recv_timeout(DEADLINE).unwrap()
 }
 
 impl Registry {
