@@ -26,8 +26,8 @@ release: ## the same, optimised
 	cargo rustc --locked --release --bin bedplate-launch -- $(STATIC) -C opt-level=s -C panic=abort -C strip=symbols
 	install -D -m 0755 $(TARGET)/release/bedplate-launch $(TARGET)/static/release/bedplate-launch
 
-install: release ## install the release build below $(DESTDIR)$(prefix)
-	install -D -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
+install: release ## install the release build, stripped, below $(DESTDIR)$(prefix)
+	install -D -s -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
 	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
 
 check: ## every test, as continuous integration runs it
