@@ -145,8 +145,9 @@ impl Root {
         let writing = || format!("writing `{}`", path.display());
         let (dir, name) = self.parent(path).with_context(writing)?;
         let temp = temporary(&name);
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        unlink_temporary(&dir, &temp).with_context(writing)?;
+        // Never a file that is there: in a rootfs it could be a hard link to an object of the store.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&dir, &temp, flags, Mode::from_raw_mode(0o600))
             .with_context(writing)?;
         let written = (|| -> io::Result<()> {
@@ -249,10 +250,7 @@ impl Root {
         let linking = || format!("pointing `{}` at `{}`", path.display(), target.display());
         let (dir, name) = self.parent(path).with_context(linking)?;
         let temp = temporary(&name);
-        match rustix::fs::unlinkat(&dir, &temp, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(e) => return Err(e).with_context(linking),
-        }
+        unlink_temporary(&dir, &temp).with_context(linking)?;
         rustix::fs::symlinkat(target, &dir, &temp).with_context(linking)?;
         rustix::fs::renameat(&dir, &temp, &dir, &name).with_context(linking)?;
         rustix::fs::fsync(&dir).with_context(linking)
@@ -383,6 +381,14 @@ fn temporary(name: &OsStr) -> OsString {
     temp
 }
 
+/// Removes what a crash left of a file's next content.
+fn unlink_temporary(dir: &OwnedFd, temp: &OsStr) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(dir, temp, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
     let fd = rustix::fs::openat(&dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
     for entry in rustix::fs::Dir::read_from(&fd)? {
@@ -421,6 +427,18 @@ mod tests {
         assert_eq!(root.list("/etc/x").unwrap(), ["f"]);
         let meta = std::fs::metadata(dir.path().join("etc/x/f")).unwrap();
         assert_eq!(std::os::unix::fs::MetadataExt::mode(&meta) & 0o777, 0o644);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_never_written_to() {
+        let (dir, root) = root();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("object"), "shared").unwrap();
+        std::fs::hard_link(path("object"), path(".f.bedplate-tmp")).unwrap();
+        root.replace("/f", b"new", 0o600).unwrap();
+        assert_eq!(std::fs::read(path("object")).unwrap(), b"shared");
+        assert_eq!(root.read("/f").unwrap().unwrap(), b"new");
+        assert_eq!(root.list("/").unwrap(), ["f", "object"]);
     }
 
     #[test]
