@@ -7,7 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -118,8 +118,8 @@ impl Root {
         Ok(names)
     }
 
-    /// Makes the directory and those above it that are missing, with `mode` each, and returns what it made,
-    /// outermost first.
+    /// Makes the directory and those above it that are missing, with `mode` each whatever the umask, and returns
+    /// what it made, outermost first.
     pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
         let (mut at, mut made) = (PathBuf::from("/"), Vec::new());
         for part in relative(path.as_ref()).components() {
@@ -128,6 +128,14 @@ impl Root {
             let (dir, name) = self.parent(&at).with_context(making)?;
             match rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(mode)) {
                 Ok(()) => {
+                    let new = rustix::fs::openat(
+                        &dir,
+                        &name,
+                        DIR_FLAGS | OFlags::NOFOLLOW,
+                        Mode::empty(),
+                    )
+                    .with_context(making)?;
+                    rustix::fs::fchmod(&new, Mode::from_raw_mode(mode)).with_context(making)?;
                     rustix::fs::fsync(&dir).with_context(making)?;
                     made.push(at.clone());
                 }
@@ -242,6 +250,27 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e).with_context(looking),
         }
+    }
+
+    /// Where a file written at `path` really lies: the links above its last component followed inside the root.
+    pub fn real(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        let path = path.as_ref();
+        let looking = || format!("looking at `{}`", path.display());
+        for dir in path.ancestors().skip(1) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let fd = match self.open_at(dir, flags) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT | Errno::NOTDIR) => continue,
+                Err(e) => return Err(e).with_context(looking),
+            };
+            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            let real = rustix::fs::readlinkat(CWD, link, Vec::new()).with_context(looking)?;
+            let real = Path::new(OsStr::from_bytes(real.to_bytes()));
+            let inside = relative(real.strip_prefix(&self.path).unwrap_or(real));
+            let rest = path.strip_prefix(dir).unwrap_or(path);
+            return Ok(Path::new("/").join(inside).join(rest));
+        }
+        Ok(path.to_owned())
     }
 
     /// Makes `path` a symbolic link to `target` in one step, whatever link or file was there.
@@ -450,6 +479,33 @@ mod tests {
         assert!(dir.path().join("srv/data/f").exists());
         std::os::unix::fs::symlink("../../../..", dir.path().join("up")).unwrap();
         assert_eq!(root.list("/up").unwrap(), root.list("/").unwrap());
+    }
+
+    #[test]
+    fn a_real_path_has_no_links_above_it() {
+        let (_dir, root) = root();
+        root.create_dir_all("/run/x", 0o755).unwrap();
+        root.create_dir_all("/var", 0o755).unwrap();
+        root.point("/var/run", Path::new("/run")).unwrap();
+        root.point("/var/gone", Path::new("/nowhere")).unwrap();
+        for (path, real) in [
+            ("/var/run/x/f", "/run/x/f"),
+            ("/var/run/y/f", "/run/y/f"),
+            ("/var/run", "/var/run"),
+            ("/var/gone/f", "/var/gone/f"),
+            ("/f", "/f"),
+        ] {
+            assert_eq!(root.real(path).unwrap(), Path::new(real), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_has_the_mode_asked_for() {
+        let (_dir, root) = root();
+        // More than any umask leaves.
+        root.create_dir_all("/a/b", 0o2777).unwrap();
+        assert_eq!(root.mode("/a").unwrap(), 0o2777);
+        assert_eq!(root.mode("/a/b").unwrap(), 0o2777);
     }
 
     #[test]

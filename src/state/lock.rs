@@ -21,6 +21,8 @@ pub struct Lock {
 impl Lock {
     /// Takes the lock; while another command holds it, waits for it and says which it is.
     pub fn take(root: &Root, verb: &str, report: &Report) -> Result<Self> {
+        // An image build may begin with nothing at all.
+        root.create_dir_all("/var/lib", 0o755)?;
         root.create_dir_all(DIR, 0o700)?;
         let mut file = root.open_file(LOCK)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
