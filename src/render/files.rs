@@ -94,11 +94,16 @@ fn host_path(path: &str) -> Result<(), String> {
     if parts.any(|part| matches!(part, "" | ".")) {
         return Err(format!("expected a plain path, found `{path}`"));
     }
-    let forbidden = |base: &&&str| path == **base || below(path, base);
-    if let Some(base) = FORBIDDEN.iter().find(forbidden) {
+    if let Some(base) = forbidden(path) {
         return Err(format!("no image may put a file into `{base}`: `{path}`"));
     }
     Ok(())
+}
+
+/// The directory in which `path` lies and where no image may put a file.
+pub fn forbidden(path: &str) -> Option<&'static str> {
+    let at = |base: &&str| path == *base || below(path, base);
+    FORBIDDEN.into_iter().find(at)
 }
 
 /// Whether `path` lies below the directory `base`.

@@ -123,8 +123,14 @@ impl<'a> Transaction<'a> {
         )
     }
 
+    /// Makes a directory, and what is missing above it for all to enter.
+    pub fn make_dir(&mut self, path: &Path, mode: u32) -> Result<()> {
+        self.make_parent(path)?;
+        self.make_dirs(path, mode)
+    }
+
     /// Makes a directory and what is missing above it.
-    pub fn make_dirs(&mut self, path: &Path, mode: u32) -> Result<()> {
+    fn make_dirs(&mut self, path: &Path, mode: u32) -> Result<()> {
         let mut missing = Vec::new();
         for dir in path.ancestors() {
             if self.root.kind(dir)?.is_some() || dir == Path::new("/") {

@@ -94,3 +94,80 @@ fn a_shared_directory_goes_with_the_last() {
     host.ok(&["uninstall", "two"]);
     assert_same(&before, &host.listing());
 }
+
+#[test]
+fn directories_of_the_host_stay_the_operators() {
+    let host = Host::new();
+    std::fs::create_dir_all(host.at("srv/www")).unwrap();
+    let before = host.listing();
+    let image = Image::new("contract = 1\n")
+        .dir("exports/hostfs/srv/www", 0o777, 1000)
+        .dir("exports/hostfs/srv/own/data", 0o700, 1000);
+    let layout = host.image("etcd", &image);
+    host.ok(&["install", &layout.reference]);
+    let kind = |path: &str| {
+        let meta = host.at(path).metadata().unwrap();
+        (meta.mode() & 0o7777, meta.uid())
+    };
+    assert_eq!(kind("srv/www"), (0o755, 0));
+    assert_eq!(kind("srv/own"), (0o755, 0));
+    assert_eq!(kind("srv/own/data"), (0o700, 1000));
+    host.ok(&["uninstall", "etcd"]);
+    assert_same(&before, &host.listing());
+    host.put("srv/own/data", "a file\n");
+    host.refused(
+        &["install", &layout.reference],
+        "error: installing `etcd`: the host file `/srv/own/data` exists already and is not its own\n\
+         hint: move that file away first, if nothing else needs it",
+    );
+}
+
+#[test]
+fn none_gets_where_no_image_may_put_one() {
+    let host = Host::new();
+    symlink("/run", host.at("var/run")).unwrap();
+    let through = Image::new("contract = 1\n")
+        .file("exports/hostfs/var/run/bedplate/bedplate.toml", "[roles]\n");
+    let through = host.image("through", &through);
+    host.refused(
+        &["install", &through.reference],
+        "error: installing `through`: the host file `/var/run/bedplate/bedplate.toml` would lie in `/run/bedplate`, \
+         where no image may put one\n\
+         hint: on this host it leads to `/run/bedplate/bedplate.toml`",
+    );
+    let link =
+        Image::new("contract = 1\n").symlink("exports/hostfs/etc/x", "/usr/libexec/bedplate");
+    let link = host.image("link", &link);
+    let below = Image::new("contract = 1\n").file("exports/hostfs/etc/x/launch", "evil\n");
+    let below = host.image("below", &below);
+    host.refused(
+        &["install", &link.reference, &below.reference],
+        "error: installing `below`: the host file `/etc/x/launch` lies in `/etc/x`, which the same set brings and \
+         is no directory\n\
+         hint: leave one of them out",
+    );
+}
+
+/// The operator's umask is for the operator's files.
+#[test]
+fn the_umask_changes_no_mode() {
+    let host = Host::new();
+    let image = Image::new("contract = 1\n").file("exports/hostfs/etc/etcd/etcd.conf", "x\n");
+    let layout = host.image("etcd", &image);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "umask 077; exec \"$@\"", "sh", crate::host::BEDPLATE])
+        .args(["install", &layout.reference, "--root"])
+        .arg(host.root());
+    host.environment(&mut command);
+    crate::process::run(&mut command).ok();
+    let rootfs = "var/lib/bedplate/containers/etcd/1/rootfs";
+    for (path, mode) in [
+        ("etc/etcd".to_owned(), 0o755),
+        (format!("{rootfs}/proc"), 0o755),
+        (format!("{rootfs}/tmp"), 0o1777),
+    ] {
+        let found = host.at(&path).metadata().unwrap().mode() & 0o7777;
+        assert_eq!(found, mode, "{path}");
+    }
+}

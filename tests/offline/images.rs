@@ -261,3 +261,21 @@ fn noise(length: usize) -> Vec<u8> {
     }
     bytes
 }
+
+/// What is made in a rootfs is made anew: its files are the store's, shared by all containers.
+#[test]
+fn a_mount_target_is_never_written_into_the_store() {
+    let host = Host::new();
+    let shared = "shared by both\n";
+    let one = host.image("one", &Image::bare().file("usr/lib/data", shared));
+    let other = Image::bare().file("etc/.hosts.bedplate-tmp", shared);
+    let other = host.image("other", &other);
+    host.ok(&["install", &one.reference]);
+    host.ok(&["install", &other.reference]);
+    let rootfs = |name: &str| format!("var/lib/bedplate/containers/{name}/1/rootfs");
+    assert_eq!(
+        host.text(&format!("{}/usr/lib/data", rootfs("one"))),
+        shared
+    );
+    assert_eq!(host.text(&format!("{}/etc/hosts", rootfs("other"))), "");
+}

@@ -25,6 +25,7 @@ struct Member {
     kind: EntryType,
     mode: u32,
     link: String,
+    owner: u64,
     content: Vec<u8>,
 }
 
@@ -70,6 +71,15 @@ impl Image {
         self
     }
 
+    /// Adds a directory with these permission bits and this owner.
+    pub(crate) fn dir(mut self, path: &str, mode: u32, owner: u64) -> Self {
+        self = self.member(path, EntryType::Directory, b"");
+        if let Some(member) = self.members.last_mut() {
+            (member.mode, member.owner) = (mode, owner);
+        }
+        self
+    }
+
     fn member(mut self, path: &str, kind: EntryType, content: &[u8]) -> Self {
         self.members.push(Member {
             path: path.to_owned(),
@@ -80,6 +90,7 @@ impl Image {
                 0o644
             },
             link: String::new(),
+            owner: 0,
             content: content.to_owned(),
         });
         self
@@ -145,8 +156,8 @@ impl Image {
             header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
             header.set_entry_type(member.kind);
             header.set_mode(member.mode);
-            header.set_uid(0);
-            header.set_gid(0);
+            header.set_uid(member.owner);
+            header.set_gid(member.owner);
             header.set_mtime(0);
             header.set_size(member.content.len() as u64);
             header.set_cksum();

@@ -34,7 +34,7 @@ pub(super) fn host_files(
 }
 
 /// The host files as the record keeps them, each after the directories that are made for it. One that was made for
-/// another container is shared with it: the last to go takes it along.
+/// another container is shared with it: the last to go takes it along. Any other that is there is the operator's.
 pub(super) fn owned_files(root: &Root, files: &[RenderedFile]) -> Result<Vec<OwnedFile>> {
     let shared: BTreeSet<PathBuf> = state::installed(root)?
         .into_iter()
@@ -44,31 +44,34 @@ pub(super) fn owned_files(root: &Root, files: &[RenderedFile]) -> Result<Vec<Own
         .collect();
     let mut found: Vec<OwnedFile> = Vec::new();
     for file in files {
-        let mut dirs: Vec<&Path> = file.path.ancestors().skip(1).collect();
+        let is_dir = file.content == HostContent::Dir;
+        let mut dirs: Vec<&Path> = file.path.ancestors().skip(usize::from(!is_dir)).collect();
         // The root itself is always there.
         dirs.pop();
         for dir in dirs.into_iter().rev() {
             let known = found.iter().any(|f| f.path == dir);
             if !known && (shared.contains(dir) || root.kind(dir)?.is_none()) {
+                let mode = if dir == file.path { file.mode } else { 0o755 };
                 found.push(OwnedFile {
                     path: dir.to_owned(),
-                    content: OwnedContent::Dir(0o755),
+                    content: OwnedContent::Dir(mode),
                 });
             }
         }
-        found.push(owned(file));
+        found.extend(owned(file));
     }
     Ok(found)
 }
 
-/// A host file as the record keeps it.
-fn owned(file: &RenderedFile) -> OwnedFile {
-    OwnedFile {
+/// A file or link as the record keeps it.
+fn owned(file: &RenderedFile) -> Option<OwnedFile> {
+    let content = match &file.content {
+        HostContent::File(content) => OwnedContent::of_file(content),
+        HostContent::Link(target) => OwnedContent::Link(target.clone()),
+        HostContent::Dir => return None,
+    };
+    Some(OwnedFile {
         path: file.path.clone(),
-        content: match &file.content {
-            HostContent::File(content) => OwnedContent::of_file(content),
-            HostContent::Link(target) => OwnedContent::Link(target.clone()),
-            HostContent::Dir => OwnedContent::Dir(file.mode),
-        },
-    }
+        content,
+    })
 }

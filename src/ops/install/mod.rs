@@ -234,7 +234,9 @@ fn host_files(host: &Host, transaction: &mut Transaction, container: &Prepared) 
         match &file.content {
             HostContent::File(content) => transaction.write(&file.path, content, file.mode)?,
             HostContent::Link(target) => transaction.link(&file.path, target)?,
-            HostContent::Dir => transaction.make_dirs(&file.path, file.mode)?,
+            // One that is there keeps its owner and its mode.
+            HostContent::Dir if host.root.kind(&file.path)?.is_some() => continue,
+            HostContent::Dir => transaction.make_dir(&file.path, file.mode)?,
         }
         if file.uid != 0 || file.gid != 0 {
             transaction.own(&file.path, file.uid, file.gid)?;
