@@ -9,12 +9,11 @@ pub mod recover;
 pub mod show;
 pub mod uninstall;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
-use crate::hint::Hinted;
 use crate::progress::Report;
 use crate::root::Root;
-use crate::state::{Lock, Recovered, Unfinished};
+use crate::state::{Lock, NeedsRecover, Recovered, Unfinished};
 use crate::systemd::{Bus, Offline, Systemd};
 
 /// What every verb works on.
@@ -44,16 +43,20 @@ impl Host<'_> {
 
     /// Resolves an unfinished transaction; the lock shows that no other command is at work on it.
     fn recover(&self, _lock: &Lock) -> Result<Option<(String, Recovered)>> {
-        let found = match Unfinished::find(self.root)? {
-            Some(unfinished) => {
-                let verb = unfinished.verb.clone();
-                let outcome = unfinished
-                    .resolve(self.root, self.systemd)
-                    .hint("mend the cause, then run `bedplate recover`")?;
-                Some((verb, outcome))
-            }
-            None => None,
-        };
+        let mut found = None;
+        if let Some(unfinished) = Unfinished::find(self.root)? {
+            let verb = unfinished.verb.clone();
+            let outcome = unfinished
+                .resolve(self.root, self.systemd)
+                .map_err(|error| {
+                    anyhow!(NeedsRecover(format!(
+                        "recovering from an interrupted {verb}: {error:#}"
+                    )))
+                })?;
+            found = Some((verb, outcome));
+        } else {
+            Unfinished::sweep(self.root)?;
+        }
         // What was being prepared when a command died belongs to nobody.
         self.root.remove_tree(crate::deployment::STAGING)?;
         Ok(found)

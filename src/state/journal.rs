@@ -14,7 +14,7 @@ use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::{Kind, Root};
 use crate::state::lock::Lock;
-use crate::state::step::{Before, Step, Undo};
+use crate::state::step::{Before, Step, Undo, sync_links};
 use crate::state::{JOURNAL, TRANSACTION};
 use crate::systemd::Systemd;
 
@@ -214,7 +214,8 @@ impl<'a> Transaction<'a> {
         self.note(Step::Enable {
             units: units.to_vec(),
         })?;
-        self.systemd.enable(units)
+        self.systemd.enable(units)?;
+        sync_links(self.root)
     }
 
     /// Disables units.
@@ -222,7 +223,8 @@ impl<'a> Transaction<'a> {
         self.note(Step::Disable {
             units: units.to_vec(),
         })?;
-        self.systemd.disable(units)
+        self.systemd.disable(units)?;
+        sync_links(self.root)
     }
 
     /// Starts a unit and waits until it is ready.
@@ -239,14 +241,21 @@ impl<'a> Transaction<'a> {
 
     /// Commits: from here on nothing is undone. `finish` is done at once, or by recovery.
     pub fn commit(self, finish: &[Finish]) -> Result<()> {
-        append(
-            self.root,
-            &Line::Commit {
-                finish: finish.to_vec(),
-            },
-        )?;
-        complete(self.root, finish)
-            .hint("what is installed is complete; `bedplate recover` finishes the rest")
+        let line = Line::Commit {
+            finish: finish.to_vec(),
+        };
+        if let Err(error) = append(self.root, &line) {
+            // What reached the journal decides, as it would after a crash.
+            return match Unfinished::find(self.root) {
+                Ok(Some(found)) if found.finish.is_none() => Err(self.roll_back(error)),
+                _ => Err(anyhow!(NeedsRecover(format!("{error:#}")))),
+            };
+        }
+        complete(self.root, finish).map_err(|error| {
+            anyhow!(NeedsRecover(format!(
+                "what was asked for is done, but not tidied up: {error:#}"
+            )))
+        })
     }
 
     /// Undoes every step, last first, after `cause` made going on impossible, and returns the error to show.
@@ -258,10 +267,9 @@ impl<'a> Transaction<'a> {
         };
         match unfinished.resolve(self.root, self.systemd) {
             Ok(_) => cause,
-            Err(undo) => anyhow!(NeedsRecover {
-                cause: format!("{cause:#}"),
-                undo: format!("{undo:#}"),
-            }),
+            Err(undo) => anyhow!(NeedsRecover(format!(
+                "{cause:#}; then undoing it: {undo:#}"
+            ))),
         }
     }
 
@@ -285,20 +293,14 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// A change that failed and could not be undone: the journal is kept, and `bedplate recover` tries again.
+/// A change that could neither be finished nor undone: the journal is kept, and `bedplate recover` tries again.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}; then undoing it: {undo}")]
-pub struct NeedsRecover {
-    cause: String,
-    undo: String,
-}
+#[error("{0}")]
+pub struct NeedsRecover(pub(crate) String);
 
 impl Unfinished {
     /// Reads the journal; `None` when there is no unfinished transaction.
     pub fn find(root: &Root) -> Result<Option<Self>> {
-        if root.kind(JOURNAL)?.is_none() {
-            return Ok(None);
-        }
         let text = root.read_text(TRANSACTION)?.unwrap_or_default();
         let mut found = Self {
             verb: "an unknown command".to_owned(),
@@ -307,6 +309,9 @@ impl Unfinished {
         };
         // A line without its newline was being written when the machine stopped: its step was never begun.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        if whole.is_empty() {
+            return Ok(None);
+        }
         for line in whole.lines() {
             let line: Line = serde_json::from_str(line)
                 .with_context(|| format!("reading `{TRANSACTION}`"))
@@ -321,6 +326,11 @@ impl Unfinished {
             }
         }
         Ok(Some(found))
+    }
+
+    /// Removes what is left of a journal that tells of no transaction.
+    pub fn sweep(root: &Root) -> Result<()> {
+        remove_journal(root)
     }
 
     /// Undoes it, or finishes it if it had been committed, and removes the journal.
@@ -382,4 +392,86 @@ fn append(root: &Root, line: &Line) -> Result<()> {
     let mut text = serde_json::to_vec(line).context("writing the journal")?;
     text.push(b'\n');
     root.append(TRANSACTION, &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Report;
+    use crate::systemd::Offline;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        (dir, root)
+    }
+
+    #[test]
+    fn a_journal_that_was_not_begun_is_none() {
+        let (_dir, root) = root();
+        root.create_dir_all(JOURNAL, 0o700).unwrap();
+        assert!(Unfinished::find(&root).unwrap().is_none());
+        root.append(TRANSACTION, b"{\"begin\":{\"for").unwrap();
+        assert!(Unfinished::find(&root).unwrap().is_none());
+        Unfinished::sweep(&root).unwrap();
+        assert_eq!(root.kind(JOURNAL).unwrap(), None);
+    }
+
+    /// A recovery may be cut short as well: each step is undone twice, and then all again.
+    #[test]
+    fn undoing_again_does_no_harm() {
+        let (_dir, root) = root();
+        let systemd = Offline::new(&root).unwrap();
+        root.create_dir_all("/etc/x", 0o755).unwrap();
+        root.replace("/etc/x/changed", b"old", 0o640).unwrap();
+        root.replace("/etc/x/removed", b"old", 0o600).unwrap();
+        root.point("/etc/x/link", Path::new("old")).unwrap();
+        let lock = Lock::take(&root, "test", &Report::silent()).unwrap();
+        let mut transaction = Transaction::begin(&root, &systemd, &lock, "test").unwrap();
+        transaction
+            .write(Path::new("/etc/x/changed"), b"new", 0o644)
+            .unwrap();
+        transaction
+            .write(Path::new("/etc/y/z/new"), b"new", 0o644)
+            .unwrap();
+        transaction
+            .link(Path::new("/etc/x/link"), Path::new("new"))
+            .unwrap();
+        transaction.remove(Path::new("/etc/x/removed")).unwrap();
+        drop(transaction);
+        let found = Unfinished::find(&root).unwrap().unwrap();
+        for step in found.steps.iter().rev() {
+            let mut undo = Undo::new(&root, &systemd);
+            undo.step(step).unwrap();
+            undo.step(step).unwrap();
+        }
+        assert_eq!(found.resolve(&root, &systemd).unwrap(), Recovered::Undone);
+        for path in ["/etc/x/changed", "/etc/x/removed"] {
+            assert_eq!(root.read(path).unwrap().unwrap(), b"old", "{path}");
+        }
+        assert_eq!(root.mode("/etc/x/changed").unwrap(), 0o640);
+        assert_eq!(
+            root.link_target("/etc/x/link").unwrap().unwrap(),
+            Path::new("old")
+        );
+        assert_eq!(root.kind("/etc/y").unwrap(), None);
+        assert_eq!(root.kind(JOURNAL).unwrap(), None);
+    }
+
+    /// An uninstall of a masked unit that was cut short can be undone: it was enabled, and cannot be again.
+    #[test]
+    fn a_masked_unit_keeps_nothing_from_being_undone() {
+        let (_dir, root) = root();
+        let systemd = Offline::new(&root).unwrap();
+        let unit: UnitName = "a.service".parse().unwrap();
+        root.create_dir_all("/etc/systemd/system", 0o755).unwrap();
+        root.point("/etc/systemd/system/a.service", Path::new("/dev/null"))
+            .unwrap();
+        let lock = Lock::take(&root, "test", &Report::silent()).unwrap();
+        let mut transaction = Transaction::begin(&root, &systemd, &lock, "test").unwrap();
+        transaction.disable(std::slice::from_ref(&unit)).unwrap();
+        let cause = transaction.roll_back(anyhow!("the cause"));
+        assert_eq!(cause.to_string(), "the cause");
+        assert_eq!(root.kind(JOURNAL).unwrap(), None);
+    }
 }

@@ -14,6 +14,9 @@ use crate::root::{Kind, Root};
 use crate::state::JOURNAL;
 use crate::systemd::Systemd;
 
+/// Where systemd makes the links of `[Install]` sections.
+const LINKS: &str = "/etc/systemd/system";
+
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,6 +164,15 @@ impl Before {
     }
 }
 
+/// Writes the links of `[Install]` sections to disk. systemd makes and removes them without; `/etc` need not be on
+/// the file system of the journal, whose next line would take them along.
+pub(crate) fn sync_links(root: &Root) -> Result<()> {
+    if root.leads_to_dir(LINKS)? == Some(true) {
+        root.sync(LINKS)?;
+    }
+    Ok(())
+}
+
 /// Undoes steps; remembers when systemd has to read its files again.
 pub(crate) struct Undo<'a> {
     root: &'a Root,
@@ -207,20 +219,46 @@ impl<'a> Undo<'a> {
                 }
             }
             Step::Reload => self.stale = true,
-            Step::Enable { units } => self.systemd.disable(units)?,
+            Step::Enable { units } => {
+                self.systemd.disable(units)?;
+                sync_links(self.root)?;
+            }
             Step::Disable { units } => {
                 self.refresh()?;
-                self.systemd.enable(units)?;
+                self.enable_again(units)?;
+                sync_links(self.root)?;
             }
             Step::Start { unit } => self.systemd.stop(unit)?,
             Step::Stop { unit } => {
                 self.refresh()?;
                 if self.systemd.is_running() {
-                    self.systemd.start(unit)?;
+                    self.start_again(unit);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Enables what was. A unit that the operator has masked cannot be, and starts at no boot whatever its links say.
+    fn enable_again(&self, units: &[UnitName]) -> Result<()> {
+        let mut able = Vec::new();
+        for unit in units {
+            if self.systemd.state(unit)?.load != "masked" {
+                able.push(unit.clone());
+            }
+        }
+        if able.is_empty() {
+            return Ok(());
+        }
+        self.systemd.enable(&able)
+    }
+
+    /// Starts what was up. One that does not come up again is told of, no more: were the transaction kept for it, a
+    /// container that is broken could not be uninstalled.
+    fn start_again(&self, unit: &UnitName) {
+        if let Err(error) = self.systemd.start(unit) {
+            tracing::warn!("{unit} was up before and does not come up again: {error:#}");
+        }
     }
 
     /// Lets systemd read its files again if any of them changed.

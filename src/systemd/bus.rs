@@ -21,6 +21,9 @@ const JOURNAL_LINES: &str = "10";
 /// How often a start that takes its time is looked at.
 const TICK: Duration = Duration::from_millis(250);
 
+/// systemd's error for a unit without a file.
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
 /// How many restarts of a unit a start waits through that requires it.
 const PATIENCE: u32 = 4;
 
@@ -196,14 +199,19 @@ impl Systemd for Bus {
     }
 
     fn disable(&self, units: &[UnitName]) -> Result<()> {
-        let names: Vec<&str> = units.iter().map(UnitName::as_str).collect();
-        tracing::debug!(?names, "disabling");
-        self.runtime
-            .block_on(async {
+        // One at a time: a unit that is gone would keep the others from it.
+        for unit in units {
+            tracing::debug!(%unit, "disabling");
+            let done = self.runtime.block_on(async {
                 let manager = ManagerProxy::new(&self.connection).await?;
-                manager.disable_unit_files(&names, false).await
-            })
-            .with_context(|| format!("disabling {}", names.join(", ")))?;
+                manager.disable_unit_files(&[unit.as_str()], false).await
+            });
+            match done {
+                // A recovery that was cut short had removed the file already, and the links before it.
+                Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT => {}
+                done => drop(done.with_context(|| format!("disabling {unit}"))?),
+            }
+        }
         Ok(())
     }
 

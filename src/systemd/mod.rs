@@ -65,7 +65,7 @@ pub trait Systemd {
     /// Makes the links of the units' `[Install]` sections.
     fn enable(&self, units: &[UnitName]) -> Result<()>;
 
-    /// Removes the links of the units' `[Install]` sections; units without links are fine.
+    /// Removes the links of the units' `[Install]` sections; units without links, or gone, are fine.
     fn disable(&self, units: &[UnitName]) -> Result<()>;
 
     /// Starts the unit and waits until it is ready. The error is the real reason: the service's result, its
