@@ -41,7 +41,8 @@ pub struct Outcome {
 /// Uninstalls containers.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let lock = host.write_lock("uninstall")?;
-    let records = state::installed(host.root)?;
+    let told = |text| host.report.note(text);
+    let records = state::installed_or_salvaged(host.root, &request.names, &told)?;
     let going: BTreeSet<&ContainerName> = request.names.iter().collect();
     for name in &going {
         if !records.iter().any(|r| r.name == **name) {

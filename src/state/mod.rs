@@ -17,7 +17,7 @@ use anyhow::{Result, anyhow};
 
 use crate::deployment;
 use crate::hint::Hinted;
-use crate::name::ContainerName;
+use crate::name::{ContainerName, UnitName};
 use crate::root::Root;
 
 pub use journal::{Finish, NeedsRecover, Recovered, Transaction, Unfinished};
@@ -32,15 +32,65 @@ const TRANSACTION: &str = "/var/lib/bedplate/journal/transaction";
 
 /// The records of every installed container, by name.
 pub fn installed(root: &Root) -> Result<Vec<Record>> {
+    read_all(root, &|_, error| Err(error))
+}
+
+/// As [`installed`]; a record of `going` that cannot be read is made up from the units of its generation, so that a
+/// damaged container can be uninstalled. `told` hears of each.
+pub fn installed_or_salvaged(
+    root: &Root,
+    going: &[ContainerName],
+    told: &dyn Fn(String),
+) -> Result<Vec<Record>> {
+    read_all(root, &|name, error| {
+        if !going.contains(name) {
+            return Err(error);
+        }
+        match salvage(root, name)? {
+            None => Err(error),
+            Some(record) => {
+                told(format!(
+                    "{error:#}; the files that `{name}` put on the host stay"
+                ));
+                Ok(record)
+            }
+        }
+    })
+}
+
+type OnError<'a> = &'a dyn Fn(&ContainerName, anyhow::Error) -> Result<Record>;
+
+fn read_all(root: &Root, on_error: OnError) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for entry in root.list(deployment::CONTAINERS)? {
         // A name that is none is not ours to judge here.
         let Some(Ok(name)) = entry.to_str().map(str::parse::<ContainerName>) else {
             continue;
         };
-        records.extend(find(root, &name)?);
+        match find(root, &name) {
+            Ok(found) => records.extend(found),
+            Err(error) => records.push(on_error(&name, error)?),
+        }
     }
     Ok(records)
+}
+
+/// A record from what lies beside it; `None` when there is too little, or a newer bedplate knows more.
+fn salvage(root: &Root, name: &ContainerName) -> Result<Option<Record>> {
+    let Some(generation) = deployment::current(root, name)? else {
+        return Ok(None);
+    };
+    let dir = deployment::dir(name, generation);
+    let record = root.read(dir.join("record.toml"))?.unwrap_or_default();
+    if Record::is_newer(&String::from_utf8_lossy(&record)) {
+        return Ok(None);
+    }
+    let units: Vec<UnitName> = root
+        .list(dir.join("units"))?
+        .iter()
+        .filter_map(|unit| unit.to_str()?.parse().ok())
+        .collect();
+    Ok(Some(Record::salvaged(name.clone(), generation, units)))
 }
 
 /// The record of an installed container; `None` when it is not installed.
@@ -50,6 +100,10 @@ pub fn find(root: &Root, name: &ContainerName) -> Result<Option<Record>> {
     };
     let path = deployment::dir(name, generation).join("record.toml");
     let Some(text) = root.read_text(&path)? else {
+        // Readers take no lock: an uninstall may have taken it away between the two looks.
+        if deployment::current(root, name)? != Some(generation) {
+            return find(root, name);
+        }
         return Err(anyhow!("reading `{}`: it is missing", path.display())).hint(format!(
             "`bedplate uninstall {name}` removes what is left; its data is not touched by that"
         ));

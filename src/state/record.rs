@@ -73,6 +73,39 @@ impl Record {
         toml::to_string(self).with_context(|| format!("writing the record of `{}`", self.name))
     }
 
+    /// What can be known of a container whose record cannot be read: enough to take its units away.
+    pub(crate) fn salvaged(
+        name: ContainerName,
+        generation: Generation,
+        units: Vec<UnitName>,
+    ) -> Self {
+        Self {
+            record: FORMAT,
+            name,
+            generation,
+            description: String::new(),
+            image: String::new(),
+            index_digest: String::new(),
+            manifest_digest: String::new(),
+            runtime: PathBuf::new(),
+            contract: 0,
+            shape: 0,
+            installed: 0,
+            units,
+            privileges: Vec::new(),
+            order: Order::default(),
+            values: Recorded::default(),
+            files: Vec::new(),
+        }
+    }
+
+    /// Whether the text says that it is of a format newer than this build's.
+    pub(crate) fn is_newer(text: &str) -> bool {
+        let table = text.parse::<toml::Table>().ok();
+        let format = table.and_then(|table| table.get("record")?.as_integer());
+        format.is_some_and(|found| found > i64::from(FORMAT))
+    }
+
     /// Reads a record; `at` names it in errors.
     pub fn parse(at: &str, text: &str) -> Result<Self> {
         let reading = || format!("reading `{at}`");
@@ -84,9 +117,10 @@ impl Record {
                 format.unwrap_or_default()
             );
         }
-        toml::from_str(text)
-            .with_context(reading)
-            .hint("the record is damaged; reinstall the container: its data is not touched by that")
+        toml::from_str(text).with_context(reading).hint(
+            "the record is damaged: uninstall the container and install it again; \
+                 its data is not touched by that",
+        )
     }
 }
 

@@ -237,3 +237,36 @@ fn an_image_without_a_contract() {
     let plain = host.image_of("plain", PLAIN);
     host.ok(&["install", &plain.reference]);
 }
+
+/// One damaged record holds everything up, as the others' order cannot be known; what the hint says helps.
+#[test]
+fn a_container_with_a_damaged_record_can_be_uninstalled() {
+    let host = Host::new();
+    let before = host.listing();
+    let layout = host.image_of("etcd", "contract = 1\n");
+    let record = "var/lib/bedplate/containers/etcd/1/record.toml";
+    let at = format!("/{record}");
+    for newer in [false, true] {
+        host.ok(&["install", &layout.reference]);
+        host.put(record, if newer { "record = 9\n" } else { "" });
+        if newer {
+            host.refused(
+                &["uninstall", "etcd"],
+                &format!(
+                    "error: reading `{at}`: it was written by a newer bedplate (format 9, this one knows 1)"
+                ),
+            );
+            continue;
+        }
+        let said = host.fails(&["list"]);
+        assert!(
+            said.ends_with(
+                "hint: the record is damaged: uninstall the container and install it again; \
+                 its data is not touched by that"
+            ),
+            "{said}"
+        );
+        host.ok(&["uninstall", "etcd"]);
+        assert_same(&before, &host.listing());
+    }
+}
