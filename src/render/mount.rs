@@ -159,9 +159,11 @@ pub(crate) fn is_host_network(mount: &Mount) -> bool {
 /// Whether a mount brings a host path in.
 pub(crate) fn is_bind(mount: &Mount) -> bool {
     let options = mount.options().as_deref().unwrap_or_default();
-    options
+    let asked = options
         .iter()
-        .any(|option| option == "bind" || option == "rbind")
+        .any(|option| option == "bind" || option == "rbind");
+    // The type says so too: crun takes it for the option.
+    asked || mount.typ().as_deref() == Some("bind")
 }
 
 /// Whether a mount may be written to.

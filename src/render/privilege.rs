@@ -12,6 +12,11 @@ use crate::launch::{LaunchPlan, Notify};
 use crate::render::files::RenderedFile;
 use crate::render::{capability, mount, oci, plan, syntax};
 
+/// File systems that show a container what its namespaces hold, or nothing.
+const KERNELS: [&str; 7] = [
+    "cgroup", "cgroup2", "devpts", "mqueue", "proc", "sysfs", "tmpfs",
+];
+
 /// Ends a line about a privilege without a bound.
 const ROOT: &str = ": amounts to root on the host";
 
@@ -66,6 +71,10 @@ pub(crate) fn of_spec(spec: &Spec, launch: &LaunchPlan) -> Vec<String> {
     let overrides = uid == 0 || oci::capabilities(spec).contains(&Capability::DacOverride);
     for mount in mounts.iter().filter(|mount| mount::is_bind(mount)) {
         lines.extend(bind(mount, overrides));
+    }
+    lines.extend(file_systems(mounts));
+    if spec.hooks().is_some() {
+        lines.push(format!("hooks of its own run on the host{ROOT}"));
     }
     lines.extend(missing_walls(spec));
     if launch.notify == Notify::Socket && plan::could_misuse_socket(spec) {
@@ -147,6 +156,19 @@ fn bind(mount: &Mount, overrides: bool) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// File systems that come from a device, or from elsewhere: a disk of the host's has all of it.
+fn file_systems(mounts: &[Mount]) -> Vec<String> {
+    let others = mounts.iter().filter(|mount| !mount::is_bind(mount));
+    others
+        .filter_map(|mount| {
+            let kind = mount.typ().as_deref().unwrap_or_default();
+            let source = mount.source().as_deref().unwrap_or(Path::new("nothing"));
+            let line = format!("mounts {} as {kind}{ROOT}", source.display());
+            (!KERNELS.contains(&kind)).then_some(line)
+        })
+        .collect()
 }
 
 fn rules(source: &Path) -> bool {
@@ -238,6 +260,36 @@ mod tests {
         ] {
             assert_eq!(rules(Path::new(path)), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn what_a_configuration_of_its_own_can_ask_for() {
+        let mounts: Vec<Mount> = serde_json::from_str(
+            r#"[{"destination":"/proc","type":"proc","source":"proc"},
+                {"destination":"/d","type":"ext4","source":"/dev/vda1"},
+                {"destination":"/h","type":"bind","source":"/"}]"#,
+        )
+        .unwrap();
+        assert_eq!(
+            file_systems(&mounts),
+            ["mounts /dev/vda1 as ext4: amounts to root on the host"]
+        );
+        assert!(mount::is_bind(&mounts[2]));
+        let text = r#"{"ociVersion":"1.0.2","hooks":{"poststart":[{"path":"/bin/sh"}]},
+            "process":{"user":{"uid":0,"gid":0},"args":["x"],"cwd":"/"}}"#;
+        let spec: Spec = serde_json::from_str(text).unwrap();
+        let launch = LaunchPlan {
+            format: 1,
+            name: "a".to_owned(),
+            runtime: "/usr/bin/crun".into(),
+            service_type: crate::launch::ServiceType::Exec,
+            notify: Notify::None,
+            host_run: false,
+            own: Vec::new(),
+            optional_mounts: Vec::new(),
+        };
+        let line = "hooks of its own run on the host: amounts to root on the host".to_owned();
+        assert!(of_spec(&spec, &launch).contains(&line));
     }
 
     #[test]
