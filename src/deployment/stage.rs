@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::deployment::{STAGING, Target};
 use crate::name::{ContainerName, Generation, UnitName};
@@ -82,6 +82,10 @@ fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
             rootfs
                 .create_dir_all(&target.path, mode)
                 .with_context(making)?;
+            if rootfs.leads_to_dir(&target.path)? != Some(true) {
+                let dangling = anyhow!("a link of the image leads to where nothing is");
+                return Err(dangling.context(making()));
+            }
         } else {
             rootfs
                 .replace(&target.path, b"", 0o644)
@@ -89,4 +93,31 @@ fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_there_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let target = |path: &str| Target {
+            path: path.into(),
+            dir: Some(0o755),
+        };
+        root.create_dir_all("/run", 0o755).unwrap();
+        root.create_dir_all("/var", 0o755).unwrap();
+        root.point("/var/run", Path::new("/run")).unwrap();
+        root.point("/var/data", Path::new("/nowhere")).unwrap();
+        make_targets(dir.path(), &[target("/var/run/etcd"), target("/a/b")]).unwrap();
+        assert_eq!(root.leads_to_dir("/run/etcd").unwrap(), Some(true));
+        assert_eq!(root.leads_to_dir("/a/b").unwrap(), Some(true));
+        let error = make_targets(dir.path(), &[target("/var/data")]).unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "making the mount target `/var/data`: a link of the image leads to where nothing is"
+        );
+    }
 }
