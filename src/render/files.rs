@@ -27,9 +27,10 @@ pub struct RenderedFile {
 }
 
 /// Where no image may put a file: what the kernel owns and what bedplate itself keeps.
-const FORBIDDEN: [&str; 7] = [
+const FORBIDDEN: [&str; 8] = [
     "/dev",
     "/etc/bedplate",
+    "/etc/systemd/system.attached",
     "/proc",
     "/run/bedplate",
     "/sys",

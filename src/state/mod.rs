@@ -12,6 +12,7 @@ mod journal;
 mod lock;
 mod record;
 mod step;
+mod transaction;
 
 use anyhow::{Result, anyhow};
 
@@ -20,9 +21,10 @@ use crate::hint::Hinted;
 use crate::name::{ContainerName, UnitName};
 use crate::root::Root;
 
-pub use journal::{Finish, NeedsRecover, Recovered, Transaction, Unfinished};
+pub use journal::{Finish, Recovered, Unfinished};
 pub use lock::Lock;
 pub use record::{FORMAT, Order, Record};
+pub use transaction::{NeedsRecover, Transaction};
 
 /// Where everything that bedplate keeps lies.
 pub const DIR: &str = "/var/lib/bedplate";

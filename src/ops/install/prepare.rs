@@ -1,6 +1,6 @@
 //! Stages 2 to 7 for each image: everything that can be wrong with one image alone is found here.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -12,11 +12,10 @@ use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
 use crate::deployment::{self, Content};
 use crate::hint::Hinted;
-use crate::image::reference::ImageRef;
-use crate::image::remote;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
 use crate::ops::install::Request;
+use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::ops::install::given::SetGiven;
 use crate::ops::install::host_files::{host_files, owned_files};
 use crate::render::device::Devices;
@@ -27,7 +26,7 @@ use crate::render::users::Users;
 use crate::render::{self, Rendered, Subject, capability};
 use crate::root::Root;
 use crate::runtime::Runtime;
-use crate::state::{self, FORMAT, Order, Record};
+use crate::state::{FORMAT, Order, Record};
 use crate::store::{Checkout, Store, StoredImage};
 
 /// One image of the set.
@@ -103,32 +102,6 @@ impl Prepared {
     }
 }
 
-/// An image in the store with the name that it is to have.
-struct Fetched {
-    name: ContainerName,
-    image: StoredImage,
-    source: Source,
-}
-
-/// Where its files are looked at.
-enum Source {
-    /// A private checkout.
-    Checkout(Checkout),
-    /// The rootfs of the generation that is installed from the same digest.
-    Installed(Box<Record>),
-}
-
-impl Fetched {
-    fn rootfs(&self, root: &Root) -> PathBuf {
-        match &self.source {
-            Source::Checkout(checkout) => checkout.dir().to_owned(),
-            Source::Installed(record) => {
-                root.outside(deployment::dir(&record.name, record.generation).join("rootfs"))
-            }
-        }
-    }
-}
-
 /// Prepares every image of the set.
 pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
@@ -166,43 +139,6 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
                 .with_context(|| format!("installing `{name}`"))
         })
         .collect()
-}
-
-/// Stages 2 to 4: resolved, in the store, and checked out unless it is installed already.
-fn fetch(host: &Host, request: &Request, store: &Store, reference: &ImageRef) -> Result<Fetched> {
-    let name = match &request.name {
-        Some(name) => name.clone(),
-        None => reference
-            .suggested_name()
-            .and_then(|name| name.parse().ok())
-            .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
-            .hint("choose one with `--name`")?,
-    };
-    host.report.step(format!("resolving {reference}"));
-    let remote = remote::open(reference)?;
-    let found = state::find(host.root, &name)?;
-    if let Some(record) = &found
-        && record.manifest_digest != remote.manifest_digest.to_string()
-    {
-        return Err(anyhow!(
-            "installing `{reference}`: `{name}` is already installed from `{}`, another image ({})",
-            record.image,
-            record.manifest_digest
-        ))
-        .hint(format!(
-            "`bedplate uninstall {name}` first, its data is kept; or choose another `--name`"
-        ));
-    }
-    let image = store.import(remote, host.report)?;
-    let source = match found {
-        Some(record) => Source::Installed(Box::new(record)),
-        None => Source::Checkout(store.checkout(&image, &host.root.outside(deployment::STAGING))?),
-    };
-    Ok(Fetched {
-        name,
-        image,
-        source,
-    })
 }
 
 /// What stages 5 to 7 of every image need.

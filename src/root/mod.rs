@@ -4,14 +4,17 @@
 //! to a file of that root, never to one of the machine that builds it. (cap-std resolves with `RESOLVE_BENEATH`,
 //! which refuses absolute links; a host may well have `/var/lib/bedplate` as one.)
 
+mod remove;
+mod write;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -118,89 +121,6 @@ impl Root {
         Ok(names)
     }
 
-    /// Makes the directory and those above it that are missing, with `mode` each whatever the umask, and returns
-    /// what it made, outermost first.
-    pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
-        let (mut at, mut made) = (PathBuf::from("/"), Vec::new());
-        for part in relative(path.as_ref()).components() {
-            at.push(part);
-            let making = || format!("making the directory `{}`", at.display());
-            let (dir, name) = self.parent(&at).with_context(making)?;
-            match rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(mode)) {
-                Ok(()) => {
-                    let new = rustix::fs::openat(
-                        &dir,
-                        &name,
-                        DIR_FLAGS | OFlags::NOFOLLOW,
-                        Mode::empty(),
-                    )
-                    .with_context(making)?;
-                    rustix::fs::fchmod(&new, Mode::from_raw_mode(mode)).with_context(making)?;
-                    rustix::fs::fsync(&dir).with_context(making)?;
-                    made.push(at.clone());
-                }
-                Err(Errno::EXIST) => {}
-                Err(e) => return Err(e).with_context(making),
-            }
-        }
-        Ok(made)
-    }
-
-    /// Replaces the file by `content` in one step: a reader, and a machine after a power cut, sees the old file
-    /// or the new one, whole. The directory must exist.
-    pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
-        let path = path.as_ref();
-        let writing = || format!("writing `{}`", path.display());
-        let (dir, name) = self.parent(path).with_context(writing)?;
-        let temp = temporary(&name);
-        unlink_temporary(&dir, &temp).with_context(writing)?;
-        // Never a file that is there: in a rootfs it could be a hard link to an object of the store.
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, &temp, flags, Mode::from_raw_mode(0o600))
-            .with_context(writing)?;
-        let written = (|| -> io::Result<()> {
-            let mut file = File::from(fd);
-            file.write_all(content)?;
-            // The mode is set apart from open(2), which the umask would change.
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
-            file.sync_all()?;
-            rustix::fs::renameat(&dir, &temp, &dir, &name)?;
-            rustix::fs::fsync(&dir)?;
-            Ok(())
-        })();
-        if written.is_err() {
-            // What matters is the first error; a temporary file that stays is harmless and replaced next time.
-            let _ = rustix::fs::unlinkat(&dir, &temp, AtFlags::empty());
-        }
-        written.with_context(writing)
-    }
-
-    /// Appends a line-sized piece to the file, which is made if missing, and returns once it is on disk.
-    pub fn append(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
-        let path = path.as_ref();
-        let writing = || format!("writing `{}`", path.display());
-        let (dir, name) = self.parent(path).with_context(writing)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
-            .with_context(writing)?;
-        let mut file = File::from(fd);
-        file.write_all(content).with_context(writing)?;
-        file.sync_all().with_context(writing)?;
-        rustix::fs::fsync(&dir).with_context(writing)
-    }
-
-    /// Opens the file for reading and writing, making it (mode 0600) if it is missing.
-    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File> {
-        let path = path.as_ref();
-        let opening = || format!("opening `{}`", path.display());
-        let (dir, name) = self.parent(path).with_context(opening)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
-            .with_context(opening)?;
-        Ok(File::from(fd))
-    }
-
     /// The permission bits of what lies at `path`, setuid, setgid and sticky included.
     pub fn mode(&self, path: impl AsRef<Path>) -> Result<u32> {
         let path = path.as_ref();
@@ -219,21 +139,6 @@ impl Root {
         let stat =
             rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).with_context(looking)?;
         Ok((stat.st_uid, stat.st_gid))
-    }
-
-    /// Gives what lies at `path` to a user and a group; a link itself, not what it points at.
-    pub fn own(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
-        let path = path.as_ref();
-        let owning = || format!("giving `{}` to {uid}:{gid}", path.display());
-        let (dir, name) = self.parent(path).with_context(owning)?;
-        rustix::fs::chownat(
-            &dir,
-            &name,
-            Some(rustix::fs::Uid::from_raw(uid)),
-            Some(rustix::fs::Gid::from_raw(gid)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .with_context(owning)
     }
 
     /// Whether a directory lies at `path`, links followed inside the root; nothing there is `None`.
@@ -273,18 +178,6 @@ impl Root {
         Ok(path.to_owned())
     }
 
-    /// Makes `path` a symbolic link to `target` in one step, whatever link or file was there.
-    pub fn point(&self, path: impl AsRef<Path>, target: &Path) -> Result<()> {
-        let path = path.as_ref();
-        let linking = || format!("pointing `{}` at `{}`", path.display(), target.display());
-        let (dir, name) = self.parent(path).with_context(linking)?;
-        let temp = temporary(&name);
-        unlink_temporary(&dir, &temp).with_context(linking)?;
-        rustix::fs::symlinkat(target, &dir, &temp).with_context(linking)?;
-        rustix::fs::renameat(&dir, &temp, &dir, &name).with_context(linking)?;
-        rustix::fs::fsync(&dir).with_context(linking)
-    }
-
     /// Where the symbolic link points; anything that is no link is `None`.
     pub fn link_target(&self, path: impl AsRef<Path>) -> Result<Option<PathBuf>> {
         let path = path.as_ref();
@@ -296,77 +189,6 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) => Ok(None),
             Err(e) => Err(e).with_context(|| format!("reading the link `{}`", path.display())),
         }
-    }
-
-    /// Moves a file or directory within the root.
-    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
-        let (from, to) = (from.as_ref(), to.as_ref());
-        let moving = || format!("moving `{}` to `{}`", from.display(), to.display());
-        let (from_dir, from_name) = self.parent(from).with_context(moving)?;
-        let (to_dir, to_name) = self.parent(to).with_context(moving)?;
-        rustix::fs::renameat(&from_dir, &from_name, &to_dir, &to_name).with_context(moving)?;
-        rustix::fs::fsync(&to_dir).with_context(moving)?;
-        rustix::fs::fsync(&from_dir).with_context(moving)
-    }
-
-    /// Removes the file or link; says whether there was one.
-    pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<bool> {
-        self.unlink(path.as_ref(), AtFlags::empty())
-    }
-
-    /// Removes what a [`Root::replace`] or [`Root::point`] of this path left that was cut short.
-    pub fn remove_temporary(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        match path.file_name() {
-            Some(name) => self
-                .remove_file(path.with_file_name(temporary(name)))
-                .map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Removes the directory if it is empty; says whether it is gone.
-    pub fn remove_empty_dir(&self, path: impl AsRef<Path>) -> Result<bool> {
-        self.unlink(path.as_ref(), AtFlags::REMOVEDIR)
-    }
-
-    fn unlink(&self, path: &Path, flags: AtFlags) -> Result<bool> {
-        let removing = || format!("removing `{}`", path.display());
-        let (dir, name) = match self.parent(path) {
-            Ok(found) => found,
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-            Err(e) => return Err(e).with_context(removing),
-        };
-        match rustix::fs::unlinkat(&dir, &name, flags) {
-            Ok(()) => {
-                rustix::fs::fsync(&dir).with_context(removing)?;
-                Ok(true)
-            }
-            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
-            Err(e) => Err(e).with_context(removing),
-        }
-    }
-
-    /// Removes the directory and all below it; one that is not there is fine.
-    pub fn remove_tree(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let removing = || format!("removing `{}`", path.display());
-        match self.kind(path)? {
-            None => return Ok(()),
-            Some(Kind::Dir) => {}
-            Some(_) => bail!("removing `{}`: it is no directory", path.display()),
-        }
-        let (dir, name) = self.parent(path).with_context(removing)?;
-        remove_tree_at(dir.as_fd(), &name).with_context(removing)?;
-        rustix::fs::fsync(&dir).with_context(removing)
-    }
-
-    /// Writes all of the file system that holds `path` to disk.
-    pub fn sync(&self, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
-        let syncing = || format!("writing the file system of `{}` to disk", path.display());
-        let fd = self.open_at(path, DIR_FLAGS).with_context(syncing)?;
-        rustix::fs::syncfs(&fd).with_context(syncing)
     }
 
     /// Opens a file or directory of the root, links followed inside it.
@@ -416,23 +238,6 @@ fn unlink_temporary(dir: &OwnedFd, temp: &OsStr) -> Result<(), Errno> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(e) => Err(e),
     }
-}
-
-fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
-    let fd = rustix::fs::openat(&dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(&fd)? {
-        let entry = entry?;
-        let child = OsStr::from_bytes(entry.file_name().to_bytes());
-        if child == "." || child == ".." {
-            continue;
-        }
-        if entry.file_type() == FileType::Directory {
-            remove_tree_at(&fd, child)?;
-        } else {
-            rustix::fs::unlinkat(&fd, child, AtFlags::empty())?;
-        }
-    }
-    rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
 }
 
 #[cfg(test)]

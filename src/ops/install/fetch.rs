@@ -1,0 +1,84 @@
+//! Stages 2 to 4: an image resolved, in the store, and checked out unless it is installed already.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+
+use crate::deployment;
+use crate::hint::Hinted;
+use crate::image::reference::ImageRef;
+use crate::image::remote;
+use crate::name::ContainerName;
+use crate::ops::Host;
+use crate::ops::install::Request;
+use crate::root::Root;
+use crate::state::{self, Record};
+use crate::store::{Checkout, Store, StoredImage};
+
+/// An image in the store with the name that it is to have.
+pub(super) struct Fetched {
+    pub(super) name: ContainerName,
+    pub(super) image: StoredImage,
+    pub(super) source: Source,
+}
+
+/// Where its files are looked at.
+pub(super) enum Source {
+    /// A private checkout.
+    Checkout(Checkout),
+    /// The rootfs of the generation that is installed from the same digest.
+    Installed(Box<Record>),
+}
+
+impl Fetched {
+    pub(super) fn rootfs(&self, root: &Root) -> PathBuf {
+        match &self.source {
+            Source::Checkout(checkout) => checkout.dir().to_owned(),
+            Source::Installed(record) => {
+                root.outside(deployment::dir(&record.name, record.generation).join("rootfs"))
+            }
+        }
+    }
+}
+
+/// Stages 2 to 4: resolved, in the store, and checked out unless it is installed already.
+pub(super) fn fetch(
+    host: &Host,
+    request: &Request,
+    store: &Store,
+    reference: &ImageRef,
+) -> Result<Fetched> {
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => reference
+            .suggested_name()
+            .and_then(|name| name.parse().ok())
+            .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
+            .hint("choose one with `--name`")?,
+    };
+    host.report.step(format!("resolving {reference}"));
+    let remote = remote::open(reference)?;
+    let found = state::find(host.root, &name)?;
+    if let Some(record) = &found
+        && record.manifest_digest != remote.manifest_digest.to_string()
+    {
+        return Err(anyhow!(
+            "installing `{reference}`: `{name}` is already installed from `{}`, another image ({})",
+            record.image,
+            record.manifest_digest
+        ))
+        .hint(format!(
+            "`bedplate uninstall {name}` first, its data is kept; or choose another `--name`"
+        ));
+    }
+    let image = store.import(remote, host.report)?;
+    let source = match found {
+        Some(record) => Source::Installed(Box::new(record)),
+        None => Source::Checkout(store.checkout(&image, &host.root.outside(deployment::STAGING))?),
+    };
+    Ok(Fetched {
+        name,
+        image,
+        source,
+    })
+}

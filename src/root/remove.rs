@@ -1,0 +1,83 @@
+//! Removing below a root; links are removed, never followed.
+
+use std::ffi::OsStr;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::root::{DIR_FLAGS, Kind, Root, temporary};
+
+impl Root {
+    /// Removes the file or link; says whether there was one.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<bool> {
+        self.unlink(path.as_ref(), AtFlags::empty())
+    }
+
+    /// Removes what a [`Root::replace`] or [`Root::point`] of this path left that was cut short.
+    pub fn remove_temporary(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        match path.file_name() {
+            Some(name) => self
+                .remove_file(path.with_file_name(temporary(name)))
+                .map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes the directory if it is empty; says whether it is gone.
+    pub fn remove_empty_dir(&self, path: impl AsRef<Path>) -> Result<bool> {
+        self.unlink(path.as_ref(), AtFlags::REMOVEDIR)
+    }
+
+    fn unlink(&self, path: &Path, flags: AtFlags) -> Result<bool> {
+        let removing = || format!("removing `{}`", path.display());
+        let (dir, name) = match self.parent(path) {
+            Ok(found) => found,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+            Err(e) => return Err(e).with_context(removing),
+        };
+        match rustix::fs::unlinkat(&dir, &name, flags) {
+            Ok(()) => {
+                rustix::fs::fsync(&dir).with_context(removing)?;
+                Ok(true)
+            }
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(e) => Err(e).with_context(removing),
+        }
+    }
+
+    /// Removes the directory and all below it; one that is not there is fine.
+    pub fn remove_tree(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let removing = || format!("removing `{}`", path.display());
+        match self.kind(path)? {
+            None => return Ok(()),
+            Some(Kind::Dir) => {}
+            Some(_) => bail!("removing `{}`: it is no directory", path.display()),
+        }
+        let (dir, name) = self.parent(path).with_context(removing)?;
+        remove_tree_at(dir.as_fd(), &name).with_context(removing)?;
+        rustix::fs::fsync(&dir).with_context(removing)
+    }
+}
+
+fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
+    let fd = rustix::fs::openat(&dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+    for entry in rustix::fs::Dir::read_from(&fd)? {
+        let entry = entry?;
+        let child = OsStr::from_bytes(entry.file_name().to_bytes());
+        if child == "." || child == ".." {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory {
+            remove_tree_at(&fd, child)?;
+        } else {
+            rustix::fs::unlinkat(&fd, child, AtFlags::empty())?;
+        }
+    }
+    rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+}

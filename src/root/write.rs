@@ -1,0 +1,142 @@
+//! Writing below a root: whole files, in one step, on disk when it is done.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::root::{DIR_FLAGS, Root, relative, temporary, unlink_temporary};
+
+impl Root {
+    /// Makes the directory and those above it that are missing, with `mode` each whatever the umask, and returns
+    /// what it made, outermost first.
+    pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
+        let (mut at, mut made) = (PathBuf::from("/"), Vec::new());
+        for part in relative(path.as_ref()).components() {
+            at.push(part);
+            let making = || format!("making the directory `{}`", at.display());
+            let (dir, name) = self.parent(&at).with_context(making)?;
+            match rustix::fs::mkdirat(&dir, &name, Mode::from_raw_mode(mode)) {
+                Ok(()) => {
+                    let new = rustix::fs::openat(
+                        &dir,
+                        &name,
+                        DIR_FLAGS | OFlags::NOFOLLOW,
+                        Mode::empty(),
+                    )
+                    .with_context(making)?;
+                    rustix::fs::fchmod(&new, Mode::from_raw_mode(mode)).with_context(making)?;
+                    rustix::fs::fsync(&dir).with_context(making)?;
+                    made.push(at.clone());
+                }
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(e).with_context(making),
+            }
+        }
+        Ok(made)
+    }
+
+    /// Replaces the file by `content` in one step: a reader, and a machine after a power cut, sees the old file
+    /// or the new one, whole. The directory must exist.
+    pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
+        let path = path.as_ref();
+        let writing = || format!("writing `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(writing)?;
+        let temp = temporary(&name);
+        unlink_temporary(&dir, &temp).with_context(writing)?;
+        // Never a file that is there: in a rootfs it could be a hard link to an object of the store.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &temp, flags, Mode::from_raw_mode(0o600))
+            .with_context(writing)?;
+        let written = (|| -> io::Result<()> {
+            let mut file = File::from(fd);
+            file.write_all(content)?;
+            // The mode is set apart from open(2), which the umask would change.
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            file.sync_all()?;
+            rustix::fs::renameat(&dir, &temp, &dir, &name)?;
+            rustix::fs::fsync(&dir)?;
+            Ok(())
+        })();
+        if written.is_err() {
+            // What matters is the first error; a temporary file that stays is harmless and replaced next time.
+            let _ = rustix::fs::unlinkat(&dir, &temp, AtFlags::empty());
+        }
+        written.with_context(writing)
+    }
+
+    /// Appends a line-sized piece to the file, which is made if missing, and returns once it is on disk.
+    pub fn append(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
+        let path = path.as_ref();
+        let writing = || format!("writing `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(writing)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
+            .with_context(writing)?;
+        let mut file = File::from(fd);
+        file.write_all(content).with_context(writing)?;
+        file.sync_all().with_context(writing)?;
+        rustix::fs::fsync(&dir).with_context(writing)
+    }
+
+    /// Opens the file for reading and writing, making it (mode 0600) if it is missing.
+    pub fn open_file(&self, path: impl AsRef<Path>) -> Result<File> {
+        let path = path.as_ref();
+        let opening = || format!("opening `{}`", path.display());
+        let (dir, name) = self.parent(path).with_context(opening)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
+            .with_context(opening)?;
+        Ok(File::from(fd))
+    }
+
+    /// Gives what lies at `path` to a user and a group; a link itself, not what it points at.
+    pub fn own(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
+        let path = path.as_ref();
+        let owning = || format!("giving `{}` to {uid}:{gid}", path.display());
+        let (dir, name) = self.parent(path).with_context(owning)?;
+        rustix::fs::chownat(
+            &dir,
+            &name,
+            Some(rustix::fs::Uid::from_raw(uid)),
+            Some(rustix::fs::Gid::from_raw(gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .with_context(owning)
+    }
+
+    /// Makes `path` a symbolic link to `target` in one step, whatever link or file was there.
+    pub fn point(&self, path: impl AsRef<Path>, target: &Path) -> Result<()> {
+        let path = path.as_ref();
+        let linking = || format!("pointing `{}` at `{}`", path.display(), target.display());
+        let (dir, name) = self.parent(path).with_context(linking)?;
+        let temp = temporary(&name);
+        unlink_temporary(&dir, &temp).with_context(linking)?;
+        rustix::fs::symlinkat(target, &dir, &temp).with_context(linking)?;
+        rustix::fs::renameat(&dir, &temp, &dir, &name).with_context(linking)?;
+        rustix::fs::fsync(&dir).with_context(linking)
+    }
+
+    /// Moves a file or directory within the root.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let moving = || format!("moving `{}` to `{}`", from.display(), to.display());
+        let (from_dir, from_name) = self.parent(from).with_context(moving)?;
+        let (to_dir, to_name) = self.parent(to).with_context(moving)?;
+        rustix::fs::renameat(&from_dir, &from_name, &to_dir, &to_name).with_context(moving)?;
+        rustix::fs::fsync(&to_dir).with_context(moving)?;
+        rustix::fs::fsync(&from_dir).with_context(moving)
+    }
+
+    /// Writes all of the file system that holds `path` to disk.
+    pub fn sync(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let syncing = || format!("writing the file system of `{}` to disk", path.display());
+        let fd = self.open_at(path, DIR_FLAGS).with_context(syncing)?;
+        rustix::fs::syncfs(&fd).with_context(syncing)
+    }
+}
