@@ -67,6 +67,9 @@ fn text(outcome: &Outcome) -> String {
         let path = file.path.display().to_string();
         lines.push(field(if i == 0 { "files" } else { "" }, &path));
     }
+    for (i, note) in outcome.notes.iter().enumerate() {
+        lines.push(field(if i == 0 { "notes" } else { "" }, note));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

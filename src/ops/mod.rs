@@ -7,6 +7,7 @@ mod ordering;
 pub mod preflight;
 pub mod recover;
 pub mod show;
+mod stopping;
 pub mod uninstall;
 
 use anyhow::{Result, anyhow};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::deployment;
 use crate::hint::Hinted;
 use crate::name::ContainerName;
-use crate::ops::{Host, ordering};
+use crate::ops::{Host, ordering, stopping};
 use crate::state::{self, Record};
 use crate::systemd::UnitState;
 
@@ -22,6 +22,8 @@ pub struct Outcome {
     pub state: UnitState,
     /// The containers that require it.
     pub required_by: Vec<ContainerName>,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
 }
 
 /// Looks at one container.
@@ -30,9 +32,11 @@ pub fn run(host: &Host, name: &ContainerName) -> Result<Outcome> {
         .ok_or_else(|| anyhow!("`{name}` is not installed"))
         .hint("`bedplate list` shows what is")?;
     let graph = ordering::installed(host, &state::installed(host.root)?)?;
+    let state = host.systemd.state(&name.service()).unwrap_or_default();
     Ok(Outcome {
         directory: deployment::dir(name, record.generation),
-        state: host.systemd.state(&name.service()).unwrap_or_default(),
+        notes: stopping::advice(host, &state)?.into_iter().collect(),
+        state,
         required_by: graph.dependents(name),
         record,
     })

@@ -10,7 +10,7 @@ use crate::hint::Hinted;
 use crate::host::{Found, OwnedContent};
 use crate::name::{ContainerName, UnitName};
 use crate::ops::ordering::UNIT_DIR;
-use crate::ops::{Host, ordering};
+use crate::ops::{Host, ordering, stopping};
 use crate::root::Kind;
 use crate::state::{self, Finish, Record, Transaction};
 
@@ -151,7 +151,11 @@ fn remove(
     kept: &mut Vec<PathBuf>,
 ) -> Result<()> {
     for unit in record.units.iter().rev() {
-        if host.systemd.state(unit)?.is_up() {
+        let state = host.systemd.state(unit)?;
+        if state.is_up() {
+            if let Some(advice) = stopping::advice(host, &state)? {
+                host.report.note(advice);
+            }
             transaction.stop(unit)?;
         }
     }

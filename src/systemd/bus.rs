@@ -288,6 +288,7 @@ impl Systemd for Bus {
             exit_status: signed("ExecMainStatus"),
             exit_code: signed("ExecMainCode"),
             main_pid: number("MainPID"),
+            kill_signal: signed("KillSignal"),
             restarts: number("NRestarts"),
         })
     }

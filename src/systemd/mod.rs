@@ -40,6 +40,8 @@ pub struct UnitState {
     pub exit_code: i32,
     /// `MainPID`; 0 when there is none.
     pub main_pid: u32,
+    /// `KillSignal`: the number of the signal that stops it.
+    pub kill_signal: i32,
     /// `NRestarts`.
     pub restarts: u32,
 }

@@ -38,6 +38,7 @@ fn told_by(guest: &Guest, runtime: &str) -> Result<()> {
     restarts(guest)?;
     takes_drop_ins(guest)?;
     stops_slowly(guest)?;
+    is_known_to_ignore_its_signal(guest)?;
     is_masked(guest)?;
     product::does(guest, &["uninstall", "payload"])?;
     product::is_gone(guest, &["payload"])
@@ -184,6 +185,27 @@ fn stops_slowly(guest: &Guest) -> Result<()> {
     properties(guest, &[("Result", "success"), ("ExecMainStatus", "0")])?;
     let late = count(guest, "late")?;
     ensure!(late > 0, "it was not let finish");
+    guest.ok(&["systemctl", "revert", "--quiet", UNIT])?;
+    Ok(())
+}
+
+/// A process 1 without a handler: said beforehand, and the stop takes all of its time.
+fn is_known_to_ignore_its_signal(guest: &Guest) -> Result<()> {
+    let shown = product::does(guest, &["show", "payload"])?;
+    ensure!(!shown.contains("does not handle"), "{shown}");
+    product::edit(
+        guest,
+        UNIT,
+        "[Service]\nKillSignal=SIGHUP\nTimeoutStopSec=300ms\n",
+    )?;
+    guest.ok(&["systemctl", "restart", UNIT])?;
+    let shown = product::does(guest, &["show", "payload"])?;
+    ensure!(
+        shown.contains("does not handle signal 1: a stop waits for its timeout and kills it"),
+        "{shown}"
+    );
+    guest.ok(&["systemctl", "stop", UNIT])?;
+    properties(guest, &[("Result", "timeout")])?;
     guest.ok(&["systemctl", "revert", "--quiet", UNIT])?;
     Ok(())
 }
