@@ -8,5 +8,8 @@ use crate::state;
 
 /// The graph over what is installed.
 pub fn run(host: &Host) -> Result<Graph> {
-    ordering::installed(host, &state::installed(host.root)?)
+    ordering::installed(
+        host,
+        &state::visible(host.root, &|text| host.report.note(text))?,
+    )
 }

@@ -28,7 +28,7 @@ pub struct Row {
 
 /// The installed containers, by name.
 pub fn run(host: &Host) -> Result<Vec<Row>> {
-    let records = state::installed(host.root)?;
+    let records = state::visible(host.root, &|text| host.report.note(text))?;
     Ok(records
         .into_iter()
         .map(|record| row(host, record))

@@ -17,7 +17,7 @@ mod transaction;
 use anyhow::{Result, anyhow};
 
 use crate::deployment;
-use crate::hint::Hinted;
+use crate::hint::{self, Hinted};
 use crate::name::{ContainerName, UnitName};
 use crate::root::Root;
 
@@ -45,7 +45,8 @@ pub fn installed_or_salvaged(
     told: &dyn Fn(String),
 ) -> Result<Vec<Record>> {
     read_all(root, &|name, error| {
-        if !going.contains(name) {
+        // A newer bedplate knows more of it: it must be the one to take it away.
+        if !going.contains(name) || is_newer(root, name)? {
             return Err(error);
         }
         match salvage(root, name)? {
@@ -56,6 +57,21 @@ pub fn installed_or_salvaged(
                 ));
                 Ok(record)
             }
+        }
+    })
+}
+
+/// As [`installed`], for those who only look: one damaged record does not hide the others. `told` hears of each.
+pub fn visible(root: &Root, told: &dyn Fn(String)) -> Result<Vec<Record>> {
+    read_all(root, &|name, error| match salvage(root, name)? {
+        None => Err(error),
+        Some(record) => {
+            let remedies = hint::hints(&error).into_iter().map(|hint| hint.0);
+            let text: Vec<String> = std::iter::once(format!("{error:#}"))
+                .chain(remedies)
+                .collect();
+            told(text.join("; "));
+            Ok(record)
         }
     })
 }
@@ -77,16 +93,22 @@ fn read_all(root: &Root, on_error: OnError) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// A record from what lies beside it; `None` when there is too little, or a newer bedplate knows more.
+/// Whether the container's record was written by a newer bedplate.
+fn is_newer(root: &Root, name: &ContainerName) -> Result<bool> {
+    let Some(generation) = deployment::current(root, name)? else {
+        return Ok(false);
+    };
+    let path = deployment::dir(name, generation).join("record.toml");
+    let record = root.read(path)?.unwrap_or_default();
+    Ok(Record::is_newer(&String::from_utf8_lossy(&record)))
+}
+
+/// A record from what lies beside it; `None` when there is too little.
 fn salvage(root: &Root, name: &ContainerName) -> Result<Option<Record>> {
     let Some(generation) = deployment::current(root, name)? else {
         return Ok(None);
     };
     let dir = deployment::dir(name, generation);
-    let record = root.read(dir.join("record.toml"))?.unwrap_or_default();
-    if Record::is_newer(&String::from_utf8_lossy(&record)) {
-        return Ok(None);
-    }
     let units: Vec<UnitName> = root
         .list(dir.join("units"))?
         .iter()
