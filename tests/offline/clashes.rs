@@ -45,6 +45,25 @@ fn a_file_that_is_not_ours() {
     host.refused(&["install", &image.reference], error);
 }
 
+/// The launcher would give it to the payload, whatever service it is of.
+#[test]
+fn a_directory_of_another_user() {
+    let host = Host::new();
+    let image = host.image_of(
+        "db",
+        "contract = 1\n[container]\nuser = \"967\"\n[service]\ndirectories = { state = [\"db\"] }\n",
+    );
+    host.put("/var/lib/db/precious", "");
+    host.refused(
+        &["install", &image.reference],
+        "error: installing `db`: the directory `/var/lib/db` holds files of user 0, and the payload is user 967\n\
+         hint: if they are its own: `chown --recursive 967 /var/lib/db`; if not, another `--name` or value may \
+         lead elsewhere",
+    );
+    std::fs::remove_file(host.at("/var/lib/db/precious")).unwrap();
+    host.ok(&["install", &image.reference]);
+}
+
 #[test]
 fn two_of_a_set() {
     let host = Host::new();

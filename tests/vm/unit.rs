@@ -268,7 +268,10 @@ fn forges(guest: &Guest, runtime: &str, (image, user, steps, lives): &Forger) ->
     ])?;
     let victim = guest.property("victim.service", "MainPID")?;
     let unit = format!("{image}.service");
-    guest.write(&format!("/var/lib/{image}/victim"), &victim)?;
+    let state = format!("/var/lib/{image}");
+    guest.write(&format!("{state}/victim"), &victim)?;
+    // An install refuses a directory with another user's files.
+    guest.ok(&["chown", "--recursive", user, &state])?;
     let told = guest
         .journal(&unit)?
         .lines()

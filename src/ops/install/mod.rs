@@ -3,6 +3,7 @@
 //! Request → RemoteImage → StoredImage → Checkout → Contract → Values → Rendered (`prepare`) → the set checked as
 //! a whole (`plan`) → Staged → Deployment → ActiveUnit (here). Nothing outside the store is written before the plan stands.
 
+mod clash;
 mod fetch;
 mod given;
 mod host_files;

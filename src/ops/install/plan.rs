@@ -4,17 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
-use crate::contract::HostContent;
-use crate::hint::Hinted;
 use crate::host::OwnedFile;
-use crate::name::{ContainerName, UnitName};
+use crate::name::UnitName;
 use crate::ops::Host;
 use crate::ops::install::prepare::{Preparation, Prepared};
-use crate::ops::install::{Action, DropIn, Installed, Outcome, Request, verify};
+use crate::ops::install::{Action, DropIn, Installed, Outcome, Request, clash, verify};
 use crate::ops::ordering::{self, UNIT_DIR};
-use crate::render::files::{self, RenderedFile};
 use crate::state;
 
 /// Order drop-ins that are written, or removed.
@@ -49,7 +46,7 @@ impl Plan {
             .collect();
         let graph =
             ordering::checked(host, installed.iter().chain(news.iter().map(|p| &p.record)))?;
-        refuse_clashes(host, &news)?;
+        clash::refuse(host, &news)?;
         let changes = ordering::changes(host, &graph)?;
         verify::run(host, &news, &changes)?;
         let order = graph.start_order();
@@ -133,96 +130,4 @@ fn to_start(host: &Host, preparations: &[Preparation]) -> Result<Vec<UnitName>> 
         }
     }
     Ok(start)
-}
-
-/// Refuses units and host files that are there already and not ours, and what two images of the set both bring.
-fn refuse_clashes(host: &Host, news: &[&Prepared]) -> Result<()> {
-    let mut brought: BTreeMap<&Path, &ContainerName> = BTreeMap::new();
-    for prepared in news {
-        refuse_units(host, prepared)?;
-        let name = &prepared.record.name;
-        for file in &prepared.host_files {
-            refuse_file(host, name, file)?;
-            let dir = file.content == HostContent::Dir;
-            if let Some(other) = brought.insert(&file.path, name).filter(|_| !dir) {
-                return Err(anyhow!(
-                    "installing `{name}`: `{other}` of the same set brings the host file `{}` too",
-                    file.path.display()
-                ))
-                .hint("leave one of them out");
-            }
-        }
-    }
-    refuse_nested(news, &brought)
-}
-
-/// Refuses a unit of the container's that the host has.
-fn refuse_units(host: &Host, prepared: &Prepared) -> Result<()> {
-    let name = &prepared.record.name;
-    for (unit, _) in prepared.units() {
-        let state = host.systemd.state(unit)?;
-        if state.load == "masked" {
-            return Err(anyhow!("installing `{name}`: the unit {unit} is masked"))
-                .hint(format!("`systemctl unmask {unit}` first"));
-        }
-        let path = unit_path(unit);
-        let there = match (state.load.as_str(), host.root.kind(&path)?) {
-            (_, Some(_)) => path.display().to_string(),
-            ("not-found", None) => continue,
-            _ => state.fragment,
-        };
-        let there = if there.is_empty() {
-            "this host".to_owned()
-        } else {
-            format!("`{there}`")
-        };
-        return Err(anyhow!(
-            "installing `{name}`: the unit {unit} exists already ({there}) and is not bedplate's"
-        ))
-        .hint("choose another `--name`, or remove that unit first");
-    }
-    Ok(())
-}
-
-/// Refuses a host file that is there already, or that a link of the host leads where no image may put one.
-fn refuse_file(host: &Host, name: &ContainerName, file: &RenderedFile) -> Result<()> {
-    let path = file.path.display();
-    let real = host.root.real(&file.path)?;
-    if let Some(base) = real.to_str().and_then(files::forbidden) {
-        return Err(anyhow!(
-            "installing `{name}`: the host file `{path}` would lie in `{base}`, where no image may put one"
-        ))
-        .hint(format!("on this host it leads to `{}`", real.display()));
-    }
-    let clash = if file.content == HostContent::Dir {
-        host.root.kind(&file.path)?.is_some() && host.root.leads_to_dir(&file.path)? != Some(true)
-    } else {
-        host.root.kind(&file.path)?.is_some()
-    };
-    if clash {
-        return Err(anyhow!(
-            "installing `{name}`: the host file `{path}` exists already and is not its own"
-        ))
-        .hint("move that file away first, if nothing else needs it");
-    }
-    Ok(())
-}
-
-/// Refuses a host file below one of another image of the set: through a link it would lie where nobody looked.
-fn refuse_nested(news: &[&Prepared], brought: &BTreeMap<&Path, &ContainerName>) -> Result<()> {
-    let all = news.iter().flat_map(|prepared| &prepared.host_files);
-    for outer in all.filter(|file| file.content != HostContent::Dir) {
-        let inner = brought
-            .iter()
-            .find(|(path, _)| **path != outer.path && path.starts_with(&outer.path));
-        if let Some((path, name)) = inner {
-            return Err(anyhow!(
-                "installing `{name}`: the host file `{}` lies in `{}`, which the same set brings and is no directory",
-                path.display(),
-                outer.path.display()
-            ))
-            .hint("leave one of them out");
-        }
-    }
-    Ok(())
 }

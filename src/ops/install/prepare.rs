@@ -93,6 +93,12 @@ impl Prepared {
         Ok((*self, checkout))
     }
 
+    /// The user that its payload runs as on the host.
+    pub(super) fn uid(&self) -> u32 {
+        let process = self.rendered.spec.process().as_ref();
+        process.map_or(0, |process| process.user().uid())
+    }
+
     /// Its units with their texts, the service first.
     pub(super) fn units(&self) -> impl Iterator<Item = (&UnitName, &str)> {
         self.rendered
