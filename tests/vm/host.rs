@@ -76,6 +76,17 @@ pub(crate) fn launcher() -> Result<&'static Path> {
     })
 }
 
+/// A directory with a crun for guests whose own does not work on this host, made once.
+pub(crate) fn newer_crun() -> Result<&'static Path> {
+    static CRUN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    once(&CRUN, || {
+        let directory = target().join("vm").join("crun");
+        fs::create_dir_all(target().join("vm"))?;
+        output(project("tests/vm/newer-crun"), &[], Some(&directory))?;
+        Ok(directory)
+    })
+}
+
 /// The program that small images hold, linked statically, built once.
 pub(crate) fn payload() -> Result<&'static Path> {
     static PAYLOAD: OnceLock<Result<PathBuf, String>> = OnceLock::new();

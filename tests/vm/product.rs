@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Guest, Output, Suite};
-use crate::images;
 use crate::story::Story;
+use crate::{host, images};
 
 /// Within which a command of bedplate must have ended, images and starts included.
 const COMMAND: Duration = Duration::from_mins(3);
@@ -14,9 +14,24 @@ const COMMAND: Duration = Duration::from_mins(3);
 /// Within which a unit must be up that nothing holds up.
 pub(crate) const UP: Duration = Duration::from_secs(40);
 
+/// Where a guest whose own crun does not work on this host sees a newer one.
+const NEWER_CRUN: &str = "/opt/crun/crun";
+
+/// The runtimes that bedplate is tried with in the guests of [`boot`]: crun and runc, on every host.
+pub(crate) fn runtimes(suite: Suite) -> Result<Vec<&'static str>> {
+    let mut runtimes = suite.runtimes()?.to_vec();
+    if !runtimes.contains(&"crun") {
+        runtimes.push(NEWER_CRUN);
+    }
+    Ok(runtimes)
+}
+
 /// A booted guest that sees the small images.
 pub(crate) fn boot(story: &Story, suite: Suite) -> Result<Guest> {
     let mut guest = Guest::new(story, suite)?.bind(images::small()?, images::INSIDE);
+    if !suite.runtimes()?.contains(&"crun") {
+        guest = guest.bind(host::newer_crun()?, "/opt/crun");
+    }
     guest.start()?;
     only_what_works(&guest, suite)?;
     Ok(guest)

@@ -22,7 +22,7 @@ const COMM: &str = "payload";
 
 fn unit(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
-    for runtime in suite.runtimes()? {
+    for runtime in product::runtimes(suite)? {
         told_by(&guest, runtime).with_context(|| format!("with {runtime}"))?;
     }
     Ok(())
@@ -247,7 +247,7 @@ const EARLY_AND_LATE: &str =
 
 fn notify(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
-    for runtime in suite.runtimes()? {
+    for runtime in product::runtimes(suite)? {
         for forger in FORGERS {
             let (image, user, ..) = forger;
             forges(&guest, runtime, forger)
