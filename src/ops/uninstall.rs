@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use crate::hint::Hinted;
 use crate::host::{Found, OwnedContent};
-use crate::name::{ContainerName, UnitName};
+use crate::name::ContainerName;
 use crate::ops::ordering::UNIT_DIR;
 use crate::ops::{Host, ordering, stopping};
-use crate::root::Kind;
 use crate::state::{self, Finish, Record, Transaction};
+use crate::systemd::links;
 
 /// What is to be uninstalled.
 #[derive(Debug)]
@@ -122,27 +122,6 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
     Ok(())
 }
 
-/// Where the links of enabled units lie, in directories by the unit that wants them.
-const LINKS: &str = "/etc/systemd/system";
-
-/// Removes the links that disabling leaves: those of a masked unit, which would want it again by that name.
-fn unlink(host: &Host, transaction: &mut Transaction, units: &[UnitName]) -> Result<()> {
-    for entry in host.root.list(LINKS)? {
-        let dir = Path::new(LINKS).join(&entry);
-        let kind = dir.extension().and_then(|kind| kind.to_str());
-        if !matches!(kind, Some("wants" | "requires")) {
-            continue;
-        }
-        for unit in units {
-            let link = dir.join(unit.as_str());
-            if host.root.kind(&link)? == Some(Kind::Link) {
-                transaction.remove(&link)?;
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Stops a container and takes its units and host files away.
 fn remove(
     host: &Host,
@@ -168,7 +147,12 @@ fn remove(
     if !enabled.is_empty() {
         transaction.disable(&enabled)?;
     }
-    unlink(host, transaction, &record.units)?;
+    // What disabling leaves: the links of a masked unit, which would want it again by that name.
+    for unit in &record.units {
+        for link in links::wanting(host.root, unit)? {
+            transaction.remove(&link)?;
+        }
+    }
     for unit in &record.units {
         transaction.remove(&Path::new(UNIT_DIR).join(unit.as_str()))?;
     }

@@ -13,9 +13,7 @@ use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::{Kind, Root};
 use crate::state::JOURNAL;
 use crate::systemd::Systemd;
-
-/// Where systemd makes the links of `[Install]` sections.
-const LINKS: &str = "/etc/systemd/system";
+use crate::systemd::links::LINKS;
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

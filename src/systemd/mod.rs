@@ -2,6 +2,7 @@
 //! D-Bus, and a host root whose systemd is not running.
 
 mod bus;
+pub mod links;
 mod offline;
 mod proxy;
 mod words;

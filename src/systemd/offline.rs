@@ -8,6 +8,7 @@ use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::root::{Kind, Root};
+use crate::systemd::links::{self, LINKS};
 use crate::systemd::{OLDEST, Systemd, UnitState};
 
 /// Where systemd looks for unit files, strongest first, systemd.unit(5).
@@ -19,9 +20,6 @@ const UNIT_DIRS: [&str; 6] = [
     "/usr/lib/systemd/system",
     "/lib/systemd/system",
 ];
-
-/// Where `systemctl enable` makes its links.
-const LINKS: &str = "/etc/systemd/system";
 
 /// The unit files below a root, without a manager.
 #[derive(Debug)]
@@ -50,18 +48,12 @@ impl<'a> Offline<'a> {
     /// Whether a link of an `[Install]` section leads to the unit: one in a directory of another unit's wants, or
     /// an alias.
     fn is_linked(&self, unit: &UnitName) -> Result<bool> {
+        if !links::wanting(self.root, unit)?.is_empty() {
+            return Ok(true);
+        }
         for entry in self.root.list(LINKS)? {
-            let path = Path::new(LINKS).join(&entry);
-            let wanted = [".wants", ".requires", ".upholds"]
-                .iter()
-                .any(|end| entry.to_string_lossy().ends_with(end));
-            let target = if wanted {
-                self.root.link_target(path.join(unit.as_str()))?
-            } else {
-                let alias = self.root.link_target(path)?;
-                alias.filter(|t| t.file_name() == Some(unit.as_str().as_ref()))
-            };
-            if target.is_some() {
+            let alias = self.root.link_target(Path::new(LINKS).join(entry))?;
+            if alias.is_some_and(|target| target.file_name() == Some(unit.as_str().as_ref())) {
                 return Ok(true);
             }
         }
