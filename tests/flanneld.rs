@@ -7,7 +7,7 @@
     reason = "a test drives programs and files as an operator does"
 )]
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -164,9 +164,17 @@ struct Flanneld {
 
 impl Flanneld {
     fn told(&self) -> String {
+        let end = Instant::now() + PATIENCE;
         let mut message = [0; 4096];
-        let length = self.notify.recv(&mut message).unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
+        loop {
+            match self.notify.recv(&mut message) {
+                Ok(length) => return String::from_utf8(message[..length].to_vec()).unwrap(),
+                // A wait with a timeout ends when the process is stopped and continued (signal(7)), as on a machine
+                // that is frozen for a moment.
+                Err(error) if error.kind() == ErrorKind::Interrupted && Instant::now() < end => {}
+                Err(error) => panic!("waiting for the stand-in's message: {error}"),
+            }
+        }
     }
 
     /// The status it gives with READY.
