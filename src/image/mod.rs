@@ -4,9 +4,12 @@
 //! child; nothing here parses what containers/image parses.
 
 mod policy;
+mod proxy;
 pub mod reference;
 pub mod remote;
+mod session;
 mod stream;
+mod turn;
 
 /// Bytes as hexadecimal text, as digests are written.
 pub(crate) fn hex(bytes: &[u8]) -> String {

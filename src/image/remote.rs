@@ -3,21 +3,26 @@
 use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
     Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest,
 };
-use containers_image_proxy::{Error, ImageProxy, ImageProxyConfig, OpenedImage};
 use openssl::sha::sha256;
-use tokio::runtime::Runtime;
 
 use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::image::hex;
 use crate::image::policy;
+use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
+use crate::image::session::Session;
 use crate::image::stream::BlobReader;
+
+/// How long a registry may be silent.
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// An image whose signature policy has been met and whose manifest is pinned.
 ///
@@ -36,10 +41,8 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
-    opened: OpenedImage,
-    // The proxy is dropped before the runtime, which waits for the thread that waits for skopeo's end.
-    proxy: ImageProxy,
-    runtime: Runtime,
+    /// Another one when the first has ended.
+    session: Mutex<Arc<Session>>,
 }
 
 impl fmt::Debug for RemoteImage {
@@ -59,15 +62,23 @@ impl RemoteImage {
         &self.diff_ids
     }
 
-    /// Begins to read a layer.
-    pub(crate) fn blob(&self, layer: &Descriptor) -> Result<BlobReader<'_>> {
-        let stream = self.runtime.block_on(self.proxy.get_blob_stream(
-            &self.opened,
-            layer.digest(),
-            layer.size(),
-        ));
-        let stream = stream.map_err(|error| anyhow!(said(&error)))?;
-        Ok(BlobReader::new(&self.runtime, stream))
+    /// Begins to read a layer; several may be read at once, each in a thread of its own.
+    pub(crate) fn blob(&self, layer: &Descriptor) -> Result<BlobReader> {
+        let session = self.session()?;
+        Ok(session.blob(layer)?)
+    }
+
+    /// A skopeo that serves the image: the one that there is, or a new one if a stalled stream took that along.
+    fn session(&self) -> Result<Arc<Session>> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if !session.is_alive() {
+            let again = Session::open(&self.reference.for_skopeo(), None, LIMIT)?;
+            if again.manifest()?.0 != self.manifest_digest.to_string() {
+                return replaced();
+            }
+            *session = Arc::new(again);
+        }
+        Ok(Arc::clone(&session))
     }
 }
 
@@ -82,21 +93,14 @@ pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
 /// As [`open`], with a skopeo of one's own.
 fn open_through(reference: &ImageRef, skopeo: Option<Command>) -> Result<RemoteImage> {
     let opening = || format!("opening `{reference}`");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting a runtime")?;
-    let mut config = ImageProxyConfig::default();
-    config.skopeo_cmd = skopeo;
-    let fetched = runtime.block_on(fetch(reference, config));
+    let fetched = fetch(reference, skopeo);
     let fetched = fetched.map_err(explain).with_context(opening)?;
-    assemble(reference, runtime, fetched).with_context(opening)
+    assemble(reference, fetched).with_context(opening)
 }
 
 /// What skopeo hands over when an image is opened.
 struct Fetched {
-    proxy: ImageProxy,
-    opened: OpenedImage,
+    session: Session,
     /// Of the manifest as the source has it, before any conversion.
     digest: String,
     manifest: Vec<u8>,
@@ -104,24 +108,17 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-async fn fetch(reference: &ImageRef, config: ImageProxyConfig) -> Result<Fetched, Error> {
-    let proxy = ImageProxy::new_with_config(config).await?;
-    let opened = proxy.open_image(&reference.for_skopeo()).await?;
-    let (digest, manifest) = proxy.fetch_manifest_raw_oci(&opened).await?;
-    let config = proxy.fetch_config_raw(&opened).await?;
+fn fetch(reference: &ImageRef, skopeo: Option<Command>) -> Result<Fetched, Failure> {
+    let session = Session::open(&reference.for_skopeo(), skopeo, LIMIT)?;
+    let (digest, manifest) = session.manifest()?;
+    let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
     let layers = match reference.transport() {
-        Transport::ContainersStorage => proxy.get_layer_info(&opened).await?,
+        Transport::ContainersStorage => session.layers()?,
         _ => None,
     };
-    let layers = layers.map(|layers| {
-        let blob = layers.into_iter();
-        blob.map(|b| Descriptor::new(b.media_type, b.size, b.digest))
-            .collect()
-    });
     Ok(Fetched {
-        proxy,
-        opened,
+        session,
         digest,
         manifest,
         config,
@@ -129,7 +126,7 @@ async fn fetch(reference: &ImageRef, config: ImageProxyConfig) -> Result<Fetched
     })
 }
 
-fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<RemoteImage> {
+fn assemble(reference: &ImageRef, fetched: Fetched) -> Result<RemoteImage> {
     let manifest: ImageManifest =
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
@@ -153,9 +150,7 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
         config,
         layers,
         diff_ids,
-        opened: fetched.opened,
-        proxy: fetched.proxy,
-        runtime,
+        session: Mutex::new(Arc::new(fetched.session)),
     })
 }
 
@@ -190,24 +185,17 @@ fn index_digest(reference: &ImageRef, manifest: &Digest) -> Result<Digest> {
     if digest == *manifest || serde_json::from_str(&named).is_ok_and(lists) {
         return Ok(digest);
     }
-    let changed: Result<Digest> = Err(anyhow!("the image was replaced while it was being opened"));
+    replaced()
+}
+
+fn replaced<T>() -> Result<T> {
+    let changed: Result<T> = Err(anyhow!("the image was replaced while it was being opened"));
     changed.hint("try again")
 }
 
 fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
     let text = format!("sha256:{}", hex(&sha256(bytes)));
     Digest::from_str(&text).context("parsing a digest")
-}
-
-/// What skopeo said, without the crate's and the protocol's words around it.
-pub(crate) fn said(error: &Error) -> String {
-    match error {
-        Error::RequestInitiationFailure { error, .. }
-        | Error::RetryableRequestFailure { error, .. }
-        | Error::RequestReturned(error)
-        | Error::Other(error) => error.trim().to_owned(),
-        other => other.to_string(),
-    }
 }
 
 /// What skopeo's errors contain, and the remedy.
@@ -249,23 +237,21 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
 ];
 
-fn explain(error: Error) -> anyhow::Error {
-    if let Error::SkopeoSpawnError(cause) = error {
-        let result: Result<()> = Err(cause).context("starting `skopeo`");
-        return match result.hint("apt-get install skopeo") {
-            Ok(()) => anyhow!("starting `skopeo`"),
-            Err(error) => error,
-        };
-    }
-    let text = said(&error);
-    let remedy = REMEDIES.iter().find(|(needle, _)| text.contains(needle));
-    let error = anyhow!(text);
-    match remedy {
-        Some((_, remedy)) => match Err::<(), _>(error).hint(*remedy) {
-            Ok(()) => anyhow!("an error without an error"),
-            Err(error) => error,
-        },
-        None => error,
+fn explain(failure: Failure) -> anyhow::Error {
+    let text = failure.to_string();
+    let remedy = match failure {
+        Failure::Start(_) => Some("apt-get install skopeo"),
+        _ => REMEDIES
+            .iter()
+            .find(|(needle, _)| text.contains(needle))
+            .map(|(_, remedy)| *remedy),
+    };
+    let Some(remedy) = remedy else {
+        return failure.into();
+    };
+    match Err::<(), _>(failure).hint(remedy) {
+        Ok(()) => anyhow!("an error without an error"),
+        Err(error) => error,
     }
 }
 
@@ -326,7 +312,10 @@ mod tests {
                 "check the tag: the layout's index.json lists which there are",
             ),
         ] {
-            let error = explain(Error::Other(said.into()));
+            let error = explain(Failure::Said {
+                text: said.to_owned(),
+                transient: false,
+            });
             assert_eq!(error.to_string(), said);
             assert_eq!(hints(&error)[0].0, remedy);
         }
