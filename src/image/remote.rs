@@ -68,6 +68,12 @@ impl RemoteImage {
         Ok(session.blob(layer)?)
     }
 
+    /// Ends what is being read, at once.
+    pub(crate) fn end(&self) {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.end();
+    }
+
     /// A skopeo that serves the image: the one that there is, or a new one if a stalled stream took that along.
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);

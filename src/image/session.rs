@@ -48,6 +48,11 @@ impl Session {
         self.proxy.is_alive()
     }
 
+    /// Ends it at once.
+    pub(crate) fn end(&self) {
+        self.proxy.kill();
+    }
+
     /// The manifest in OCI's form, and the digest that the source's own form has.
     pub(crate) fn manifest(&self) -> Result<(String, Vec<u8>), Failure> {
         let reply = self.ask("GetManifest")?;

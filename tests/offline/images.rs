@@ -239,7 +239,7 @@ fn full_disk() {
         &[&small.reference, &large.reference],
     );
     let error = format!(
-        "error: importing `{}`: layer {}: entry `opt/noise`: writing the file: write: No space left on device\n\
+        "error: importing `{}`: layer {}: entry `opt/noise`: writing to the store: No space left on device (os error 28)\n\
          hint: free space on the file system of `{}`",
         large.reference,
         large.layer,
