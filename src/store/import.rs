@@ -9,6 +9,7 @@ use ostree::{MutableTree, gio, glib};
 
 use crate::hint::Hinted;
 use crate::image::remote::RemoteImage;
+use crate::image::retry::with_retries;
 use crate::progress::{Event, Report};
 use crate::store::entry::Entry;
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
@@ -59,9 +60,10 @@ impl Store {
             if !lists.contains_key(diff_id) {
                 let entries = match self.layer_entries(diff_id).with_context(at_layer)? {
                     Some(entries) => entries,
-                    None => self
-                        .fetch(image, descriptor, diff_id, report)
-                        .with_context(at_layer)?,
+                    None => with_retries(report, &at_layer(), |_| {
+                        self.fetch(image, descriptor, diff_id, report)
+                    })
+                    .with_context(at_layer)?,
                 };
                 lists.insert(diff_id, entries);
             }
