@@ -5,6 +5,7 @@
 //!   refs/heads/bedplate/
 //!     layer/sha256-HEX               by diff_id: rootfs/ (the layer's own files), entries (what they are)
 //!     image/sha256-HEX               by manifest digest: the merged tree; metadata: reference, digests, manifest, config
+//!     kept/sha256-HEX                the same commit, of an image that stays whether or not it is installed
 //!   objects/                         one object per distinct file: content, owner, mode and extended attributes
 //! ```
 //!
@@ -19,12 +20,14 @@ mod entry;
 mod gvariant;
 mod import;
 mod inflate;
+mod kept;
 mod layer;
 mod merge;
 mod metadata;
 #[allow(dead_code, reason = "the importer moves to it next")]
 mod object;
 pub mod settings;
+mod space;
 
 use std::fmt;
 use std::io::Read;
