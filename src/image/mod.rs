@@ -11,6 +11,7 @@ pub mod remote;
 pub mod resolve;
 pub(crate) mod retry;
 mod session;
+pub mod settings;
 mod stream;
 mod turn;
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
@@ -18,11 +17,9 @@ use crate::image::reference::{ImageRef, Transport};
 use crate::image::resolve::{Resolved, resolve};
 use crate::image::retry::repeat;
 use crate::image::session::Session;
+use crate::image::settings::Settings;
 use crate::image::stream::BlobReader;
 use crate::progress::Report;
-
-/// How long a registry may be silent.
-pub(crate) const LIMIT: Duration = Duration::from_mins(1);
 
 /// How often a tag may be moved while it is opened.
 const MOVES: u32 = 3;
@@ -44,6 +41,7 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
+    settings: Settings,
     /// Another one when the first has ended.
     session: Mutex<Arc<Session>>,
 }
@@ -75,7 +73,7 @@ impl RemoteImage {
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_alive() {
-            let again = Session::open(&self.reference.for_skopeo(), None, LIMIT)?;
+            let again = Session::open(&self.reference.for_skopeo(), None, self.settings.timeout)?;
             if again.manifest()?.0 != self.manifest_digest.to_string() {
                 return replaced();
             }
@@ -87,7 +85,7 @@ impl RemoteImage {
 
 /// Opens an image: [`resolve`] and [`Resolved::open`], without telling of attempts that failed.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
-    resolve(reference, &Report::silent())?.open(&Report::silent())
+    resolve(reference, Settings::default(), &Report::silent())?.open(&Report::silent())
 }
 
 impl Resolved {
@@ -109,12 +107,12 @@ impl Resolved {
             let what = format!("opening `{}`", self.reference);
             let contact = self.contact();
             let fetched = repeat(contact, report, &what, |_| {
-                Ok(fetch(&self.reference, None)?)
+                Ok(fetch(&self.reference, self.settings, None)?)
             })?;
             let manifest =
                 Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
             if let Some(index_digest) = self.index_of(&manifest) {
-                return assemble(self.reference, index_digest, manifest, fetched);
+                return assemble(self, index_digest, manifest, fetched);
             }
             self = self.again(report)?;
         }
@@ -132,8 +130,12 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-fn fetch(reference: &ImageRef, skopeo: Option<Command>) -> Result<Fetched, Failure> {
-    let session = Session::open(&reference.for_skopeo(), skopeo, LIMIT)?;
+fn fetch(
+    reference: &ImageRef,
+    settings: Settings,
+    skopeo: Option<Command>,
+) -> Result<Fetched, Failure> {
+    let session = Session::open(&reference.for_skopeo(), skopeo, settings.timeout)?;
     let (digest, manifest) = session.manifest()?;
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
@@ -151,7 +153,7 @@ fn fetch(reference: &ImageRef, skopeo: Option<Command>) -> Result<Fetched, Failu
 }
 
 fn assemble(
-    reference: ImageRef,
+    resolved: Resolved,
     index_digest: Digest,
     manifest_digest: Digest,
     fetched: Fetched,
@@ -170,7 +172,8 @@ fn assemble(
         );
     }
     Ok(RemoteImage {
-        reference,
+        reference: resolved.reference,
+        settings: resolved.settings,
         index_digest,
         manifest_digest,
         manifest,
@@ -235,7 +238,9 @@ mod tests {
     fn a_missing_skopeo_is_a_hint() {
         let skopeo = Command::new("/nonexistent/skopeo");
         let reference = "oci:/x".parse().unwrap();
-        let error = fetch(&reference, Some(skopeo)).map(|_| ()).unwrap_err();
+        let error = fetch(&reference, Settings::default(), Some(skopeo))
+            .map(|_| ())
+            .unwrap_err();
         let error = explain(error.into());
         assert_eq!(
             format!("{error:#}"),

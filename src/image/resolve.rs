@@ -11,8 +11,8 @@ use crate::exec::Program;
 use crate::image::explain::explain;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
-use crate::image::remote::LIMIT;
 use crate::image::retry::{Contact, repeat};
+use crate::image::settings::Settings;
 use crate::image::{hex, policy};
 use crate::progress::Report;
 
@@ -25,6 +25,7 @@ pub struct Resolved {
     pub index_digest: Option<Digest>,
     /// What it names, where it was read.
     named: Option<String>,
+    pub(crate) settings: Settings,
 }
 
 /// Applies the signature policy as far as it does not depend on the image.
@@ -35,18 +36,24 @@ pub fn require_allowed(reference: &ImageRef) -> Result<()> {
 /// Resolves a reference: at most one request, to which the answer is an index or a manifest.
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
-pub fn resolve(reference: &ImageRef, report: &Report) -> Result<Resolved> {
-    unnamed(reference, Contact::First, report)
+pub fn resolve(reference: &ImageRef, settings: Settings, report: &Report) -> Result<Resolved> {
+    unnamed(reference, settings, Contact::First, report)
         .map_err(explain)
         .with_context(|| format!("opening `{reference}`"))
 }
 
-fn unnamed(reference: &ImageRef, contact: Contact, report: &Report) -> Result<Resolved> {
+fn unnamed(
+    reference: &ImageRef,
+    settings: Settings,
+    contact: Contact,
+    report: &Report,
+) -> Result<Resolved> {
     policy::check(reference)?;
     let resolved = |index_digest, named| Resolved {
         reference: reference.clone(),
         index_digest,
         named,
+        settings,
     };
     match (reference.digest(), reference.transport()) {
         (Some(named), _) => return Ok(resolved(Some(named), None)),
@@ -58,7 +65,9 @@ fn unnamed(reference: &ImageRef, contact: Contact, report: &Report) -> Result<Re
         (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
     }
     let what = format!("resolving `{reference}`");
-    let named = repeat(contact, report, &what, |_| Ok(inspect(reference)?))?;
+    let named = repeat(contact, report, &what, |_| {
+        Ok(inspect(reference, settings)?)
+    })?;
     let digest = format!("sha256:{}", hex(&sha256(named.as_bytes())));
     let digest = Digest::from_str(&digest).context("parsing a digest")?;
     Ok(resolved(Some(digest), Some(named)))
@@ -91,13 +100,13 @@ impl Resolved {
 
     /// The same reference, resolved again.
     pub(crate) fn again(&self, report: &Report) -> Result<Self> {
-        unnamed(&self.reference, Contact::Established, report)
+        unnamed(&self.reference, self.settings, Contact::Established, report)
     }
 }
 
 /// What the reference names, as it is.
-fn inspect(reference: &ImageRef) -> Result<String, Failure> {
-    let limit = format!("{}s", LIMIT.as_secs());
+fn inspect(reference: &ImageRef, settings: Settings) -> Result<String, Failure> {
+    let limit = format!("{}s", settings.timeout.as_secs());
     let output = Program::new("skopeo")
         .args(["--command-timeout", &limit, "inspect", "--raw"])
         .arg(reference.for_skopeo())

@@ -7,6 +7,7 @@ use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
 use crate::image::remote::RemoteImage;
 use crate::image::resolve::{require_allowed, resolve};
+use crate::image::settings::Settings;
 use crate::ops::Host;
 use crate::store::{Store, StoredImage};
 
@@ -54,7 +55,13 @@ impl Found {
 
 /// Finds an image: in the store if that may be, else at its source. An image that the store has already is not
 /// opened there: what it names is asked, nothing is fetched.
-pub(crate) fn find(host: &Host, store: &Store, reference: &ImageRef, pull: Pull) -> Result<Found> {
+pub(crate) fn find(
+    host: &Host,
+    store: &Store,
+    network: Settings,
+    reference: &ImageRef,
+    pull: Pull,
+) -> Result<Found> {
     let here = match pull {
         Pull::Always => None,
         Pull::Missing => store.find_kept(reference)?,
@@ -74,7 +81,7 @@ pub(crate) fn find(host: &Host, store: &Store, reference: &ImageRef, pull: Pull)
         return Ok(Found::Stored(image));
     }
     host.report.step(format!("resolving {reference}"));
-    let resolved = resolve(reference, host.report)?;
+    let resolved = resolve(reference, network, host.report)?;
     if let Some(image) = store.find_resolved(&resolved)? {
         return Ok(Found::Stored(image));
     }

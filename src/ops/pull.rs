@@ -54,17 +54,26 @@ pub struct Layer {
 /// Pulls the images, one after the other: those that came before one that fails are kept.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let _lock = host.write_lock("pull")?;
-    let store = Store::open(host.root, config::load(host.root)?.store)?;
+    let config = config::load(host.root)?;
+    let store = Store::open(host.root, config.store)?;
     let images = request.images.iter();
-    let images = images.map(|reference| one(host, &store, reference, request.dry_run));
+    let images = images.map(|reference| {
+        let found = fetching::find(host, &store, config.network, reference, Pull::Always)?;
+        one(host, &store, reference, found, request.dry_run)
+    });
     Ok(Outcome {
         dry_run: request.dry_run,
         images: images.collect::<Result<_>>()?,
     })
 }
 
-fn one(host: &Host, store: &Store, reference: &ImageRef, dry_run: bool) -> Result<Pulled> {
-    let found = fetching::find(host, store, reference, Pull::Always)?;
+fn one(
+    host: &Host,
+    store: &Store,
+    reference: &ImageRef,
+    found: Found,
+    dry_run: bool,
+) -> Result<Pulled> {
     let digest = found.manifest_digest();
     let kept = store.find_kept(reference)?;
     let was_kept = kept.is_some_and(|kept| kept.manifest_digest.to_string() == digest);

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use crate::deployment;
 use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
+use crate::image::settings::Settings;
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::fetching;
@@ -46,6 +47,7 @@ pub(super) fn fetch(
     host: &Host,
     request: &Request,
     store: &Store,
+    network: Settings,
     reference: &ImageRef,
 ) -> Result<Fetched> {
     let name = match &request.name {
@@ -56,7 +58,7 @@ pub(super) fn fetch(
             .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
             .hint("choose one with `--name`")?,
     };
-    let found = fetching::find(host, store, reference, request.pull)?;
+    let found = fetching::find(host, store, network, reference, request.pull)?;
     let installed = state::find(host.root, &name)?;
     if let Some(record) = &installed
         && record.manifest_digest != found.manifest_digest()
