@@ -2,7 +2,7 @@
 
 use anyhow::{Error, anyhow};
 
-use crate::hint::Hinted;
+use crate::hint::{Hinted, hints};
 use crate::image::policy;
 
 /// What skopeo's errors contain, and the remedy.
@@ -47,6 +47,9 @@ const REMEDIES: &[(&str, &str)] = &[
 
 /// Adds the remedy to an error that has one.
 pub(crate) fn explain(error: Error) -> Error {
+    if !hints(&error).is_empty() {
+        return error;
+    }
     let text = format!("{error:#}");
     let remedy = REMEDIES.iter().find(|(needle, _)| text.contains(needle));
     let Some((_, remedy)) = remedy else {
@@ -61,7 +64,6 @@ pub(crate) fn explain(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hint::hints;
 
     #[test]
     fn remedies_fit_what_skopeo_says() {

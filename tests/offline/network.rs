@@ -254,13 +254,7 @@ fn skopeo_ends_with_a_killed_pull() {
     let (layout, reference) = pushed(&host, &wire, "orphan", 62);
     wire.spoil(&layout.layer, Fault::Stall(1000), 9);
     let mut running = start(&host, &["pull", &reference]);
-    let fetching = format!("fetching layer {}", &layout.layer[..19]);
-    while !running
-        .lines
-        .recv_timeout(DEADLINE)
-        .unwrap()
-        .starts_with(&fetching)
-    {}
+    wire.wait_until_stalled();
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     wire.wait_until_gone();

@@ -45,14 +45,18 @@ struct State {
     requests: Vec<Request>,
 }
 
-/// A client that was left waiting has gone.
-type Gone = mpsc::Sender<()>;
+/// What becomes of a client to which nothing more comes.
+#[derive(Debug, PartialEq, Eq)]
+enum Stalled {
+    Waits,
+    Gone,
+}
 
 /// The server. It listens as long as the tests run.
 pub(crate) struct Wire {
     address: String,
     state: Arc<Mutex<State>>,
-    gone: mpsc::Receiver<()>,
+    stalled: mpsc::Receiver<Stalled>,
 }
 
 impl Wire {
@@ -62,20 +66,20 @@ impl Wire {
         let address = listener.local_addr().unwrap().to_string();
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
-        let (left, gone) = mpsc::channel();
+        let (tell, stalled) = mpsc::channel();
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let state = Arc::clone(&shared);
                 // A client that goes away ends its thread.
-                let left = left.clone();
-                thread::spawn(move || serve(client, &state, &left));
+                let tell = tell.clone();
+                thread::spawn(move || serve(client, &state, &tell));
             }
         });
         allow(host, &address);
         Self {
             address,
             state,
-            gone,
+            stalled,
         }
     }
 
@@ -96,9 +100,14 @@ impl Wire {
         *self.state.lock().unwrap() = State::default();
     }
 
-    /// Waits until a client to which nothing more came has gone.
+    /// Waits until a client gets nothing more.
+    pub(crate) fn wait_until_stalled(&self) {
+        assert_eq!(self.stalled.recv_timeout(DEADLINE), Ok(Stalled::Waits));
+    }
+
+    /// Waits until that client has gone.
     pub(crate) fn wait_until_gone(&self) {
-        self.gone.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(self.stalled.recv_timeout(DEADLINE), Ok(Stalled::Gone));
     }
 
     /// The requests whose path holds `part`.
@@ -132,7 +141,7 @@ fn head(stream: &mut impl BufRead) -> Option<Vec<String>> {
     }
 }
 
-fn serve(mut client: TcpStream, state: &Mutex<State>, left: &Gone) -> Option<()> {
+fn serve(mut client: TcpStream, state: &Mutex<State>, tell: &mpsc::Sender<Stalled>) -> Option<()> {
     // skopeo tries TLS first, where plain HTTP is allowed too.
     let mut first = [0];
     if client.peek(&mut first).ok()? == 1 && first[0] == 0x16 {
@@ -166,7 +175,10 @@ fn serve(mut client: TcpStream, state: &Mutex<State>, left: &Gone) -> Option<()>
         }
         let whole = answer(&mut client, &request, fault, passed);
         if matches!(fault, Some(Fault::Stall(_))) {
-            let _nobody_waits = left.send(());
+            let _nobody_listens = tell.send(Stalled::Waits);
+            // Until the client gives up.
+            let _gone = client.read(&mut first);
+            let _nobody_listens = tell.send(Stalled::Gone);
         }
         whole?;
     }
@@ -220,12 +232,7 @@ fn answer(
             rustix::net::sockopt::set_socket_linger(&*client, now).unwrap();
             None
         }
-        Some(Fault::Close(_)) => None,
-        Some(Fault::Stall(_)) => {
-            // Until the client gives up.
-            let _gone = client.read(&mut buffer);
-            None
-        }
+        Some(Fault::Close(_) | Fault::Stall(_)) => None,
         _ => Some(()),
     }
 }
