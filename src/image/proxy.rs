@@ -5,6 +5,7 @@
 //! is a plain pipe that any thread reads (a third less time in all, measured with four blobs at once), every wait
 //! has a limit, and a skopeo that does not answer is killed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
@@ -78,12 +79,17 @@ pub(crate) struct Line {
 }
 
 impl Proxy {
-    /// Starts a skopeo.
-    pub(crate) fn start(skopeo: Option<Command>, limit: Duration) -> Result<Arc<Self>, Failure> {
+    /// Starts a skopeo, this one or that of the host, with these options.
+    pub(crate) fn start(
+        skopeo: Option<Command>,
+        options: Vec<OsString>,
+        limit: Duration,
+    ) -> Result<Arc<Self>, Failure> {
         let mut config = ImageProxyConfig::default();
         config.skopeo_cmd = skopeo;
         // skopeo's arguments, and its end with ours.
         let mut command = Command::try_from(config).map_err(Failure::speech)?;
+        command.args(options);
         let (socket, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

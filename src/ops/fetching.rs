@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
-use crate::image::remote::RemoteImage;
+use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
 use crate::image::settings::Settings;
 use crate::ops::Host;
@@ -85,5 +85,8 @@ pub(crate) fn find(
     if let Some(image) = store.find_resolved(&resolved)? {
         return Ok(Found::Stored(image));
     }
-    Ok(Found::Remote(Box::new(resolved.open(host.report)?)))
+    Ok(Found::Remote(Box::new(remote::from_resolved(
+        resolved,
+        host.report,
+    )?)))
 }

@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrV4, SocketType};
 use serde_json::Value;
 
 use crate::host::Host;
@@ -258,6 +262,85 @@ fn skopeo_ends_with_a_killed_pull() {
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     wire.wait_until_gone();
+}
+
+/// A server that swallows what is sent to it: its queue is full, and it takes nobody out.
+struct Swallows {
+    address: String,
+    _queue: Vec<OwnedFd>,
+}
+
+impl Swallows {
+    fn new() -> Self {
+        let socket = || rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+        let server = socket().unwrap();
+        rustix::net::bind(&server, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let address = rustix::net::getsockname(&server).unwrap();
+        let address = std::net::SocketAddr::try_from(address).unwrap();
+        let mut queue = vec![server];
+        // The queue has room for one. Others hang in the middle of their connecting.
+        for _ in 0..3 {
+            let client = socket().unwrap();
+            rustix::io::ioctl_fionbio(&client, true).unwrap();
+            let _hangs = rustix::net::connect(&client, &address);
+            queue.push(client);
+        }
+        Self {
+            address: address.to_string(),
+            _queue: queue,
+        }
+    }
+}
+
+/// Each of skopeo's processes would wait a minute for each dead mirror, and two where plain HTTP is allowed.
+#[test]
+fn dead_mirrors_cost_three_seconds_once() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (_, reference) = pushed(&host, &wire, "mirrored", 80);
+    let (_, second) = pushed(&host, &wire, "mirrored-too", 81);
+    let dead = [Swallows::new(), Swallows::new()];
+    let conf = host.beside("home/.config/containers/registries.conf.d");
+    let address = reference.split('/').nth(2).unwrap();
+    let text = format!(
+        "[[registry]]\nlocation = \"{address}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        dead[0].address, dead[1].address
+    );
+    fs::write(conf.join(format!("{address}.conf")), text).unwrap();
+    let began = Instant::now();
+    let run = host.run(&["install", &reference, &second]);
+    let took = began.elapsed();
+    println!("with two dead mirrors: {took:?}");
+    let note = format!(
+        "note: no answer from `{}`, `{}` within 3 s: left out of this pull",
+        dead[0].address, dead[1].address
+    );
+    assert_eq!(
+        run.stderr.lines().filter(|l| *l == note).count(),
+        2,
+        "{}",
+        run.stderr
+    );
+    run.ok();
+    assert!(took < Duration::from_secs(50), "{took:?}");
+    // A mirror that is there is used.
+    let live = Wire::new(&host);
+    let text = format!(
+        "[[registry]]\nlocation = \"{address}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        dead[0].address,
+        live.reference("").split('/').nth(2).unwrap()
+    );
+    fs::write(conf.join(format!("{address}.conf")), text).unwrap();
+    wire.mend();
+    let (layout, third) = pushed(&host, &wire, "mirrored-live", 82);
+    host.ok(&["install", &third]);
+    assert_eq!(wire.requests("/").len(), 0);
+    assert_eq!(live.requests(&layout.layer).len(), 1);
 }
 
 #[test]
