@@ -42,8 +42,8 @@ pub(crate) enum Failure {
     /// It, or what it reads from, has been silent for too long.
     #[error("no answer and no data for {} seconds", .0.as_secs())]
     Silent(Duration),
-    /// It ended, or was ended because another of its streams hung.
-    #[error("skopeo ended: {0}")]
+    /// It ended with these last words; without any it was killed, as when another of its streams hung.
+    #[error("skopeo ended{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
     Ended(String),
     /// The conversation went wrong on this side.
     #[error("speaking to skopeo: {0}")]
@@ -150,11 +150,7 @@ impl Proxy {
             let _incomplete = file.rewind().and_then(|()| file.read_to_string(&mut said));
         }
         let said = said.trim();
-        Failure::Ended(if said.is_empty() {
-            "it was killed, or its work in another thread hung".to_owned()
-        } else {
-            said.to_owned()
-        })
+        Failure::Ended(said.to_owned())
     }
 }
 

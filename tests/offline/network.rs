@@ -44,57 +44,45 @@ fn pushed(host: &Host, wire: &Wire, name: &str, seed: u64) -> (Layout, String) {
     (layout, wire.reference(name))
 }
 
+/// A name, whether it happens to the manifest and not to a layer, what happens, and what the note says.
+const PASSING: &[(&str, bool, Fault, &str)] = &[
+    (
+        "reset",
+        false,
+        Fault::Reset(100_000),
+        "connection reset by peer",
+    ),
+    ("early", false, Fault::Reset(0), "connection reset by peer"),
+    ("closed", false, Fault::Close(200_000), "unexpected EOF"),
+    (
+        "stalled",
+        false,
+        Fault::Stall(100_000),
+        "no answer and no data for 2 seconds",
+    ),
+    ("silent", true, Fault::Stall(0), "context deadline exceeded"),
+    (
+        "internal",
+        false,
+        Fault::Status(500, ""),
+        "500 (Internal Server Error)",
+    ),
+    ("gateway", true, Fault::Status(502, ""), "502"),
+];
+
 #[test]
 fn what_passes_is_tried_again() {
     let host = host();
     let wire = Wire::new(&host);
-    for (seed, name, at_manifest, fault, said) in [
-        (
-            1,
-            "reset",
-            false,
-            Fault::Reset(100_000),
-            "connection reset by peer",
-        ),
-        (
-            2,
-            "early",
-            false,
-            Fault::Reset(0),
-            "connection reset by peer",
-        ),
-        (3, "closed", false, Fault::Close(200_000), "unexpected EOF"),
-        (
-            4,
-            "stalled",
-            false,
-            Fault::Stall(100_000),
-            "no answer and no data for 2 seconds",
-        ),
-        (
-            5,
-            "silent",
-            true,
-            Fault::Stall(0),
-            "context deadline exceeded",
-        ),
-        (
-            6,
-            "internal",
-            false,
-            Fault::Status(500, ""),
-            "500 (Internal Server Error)",
-        ),
-        (7, "gateway", true, Fault::Status(502, ""), "502"),
-    ] {
+    for ((name, at_manifest, fault, said), seed) in PASSING.iter().zip(1..) {
         let (layout, reference) = pushed(&host, &wire, name, seed);
         wire.mend();
-        let part = if at_manifest {
+        let part = if *at_manifest {
             "/manifests/".to_owned()
         } else {
             layout.layer.clone()
         };
-        wire.spoil(&part, fault, 1);
+        wire.spoil(&part, *fault, 1);
         let run = host.run(&["install", &reference]);
         let notes: Vec<_> = run
             .stderr
@@ -110,10 +98,31 @@ fn what_passes_is_tried_again() {
         run.ok();
         assert_eq!(
             wire.requests(&layout.layer).len(),
-            if at_manifest { 1 } else { 2 },
+            if *at_manifest { 1 } else { 2 },
             "{name}"
         );
     }
+}
+
+/// A skopeo with a stream that hangs is ended, whatever else it is reading: that is read again too.
+#[test]
+fn a_layer_that_stalls_beside_another() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let lower = Image::bare().file("opt/lower", noise(15, 300_000));
+    let upper = Image::new(PLAIN).file("opt/upper", noise(16, 300_000));
+    let (layout, lower) = upper.write_over(&lower, &host.beside("two"));
+    registry().push(&layout, "two");
+    wire.spoil(&layout.layer, Fault::Stall(100_000), 1);
+    wire.spoil(&lower, Fault::Stall(200_000), 2);
+    host.ok(&["install", &wire.reference("two")]);
+    for (path, seed) in [("opt/lower", 15), ("opt/upper", 16)] {
+        let path = host
+            .at("var/lib/bedplate/containers/two/1/rootfs")
+            .join(path);
+        assert!(fs::read(path).unwrap() == noise(seed, 300_000));
+    }
+    assert!(wire.requests(&lower).len() <= 5 && wire.requests(&layout.layer).len() <= 5);
 }
 
 /// skopeo waits as it is told to, and bedplate does not see it.
