@@ -1,5 +1,6 @@
 //! `record.toml`: what a generation is, as later commands need to know it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -44,6 +45,12 @@ pub struct Record {
     pub privileges: Vec<String>,
     /// How it is ordered.
     pub order: Order,
+    /// The commit of its image in the store; empty in records of a bedplate that did not write it.
+    #[serde(default)]
+    pub commit: String,
+    /// The SHA-256 of each file beside its rootfs, in hexadecimal, by its path in the generation.
+    #[serde(default)]
+    pub rendered: BTreeMap<String, String>,
     /// Values that somebody set, each with its origin; the others follow the image's defaults.
     #[serde(default)]
     pub values: Recorded,
@@ -94,6 +101,8 @@ impl Record {
             units,
             privileges: Vec::new(),
             order: Order::default(),
+            commit: String::new(),
+            rendered: BTreeMap::new(),
             values: Recorded::default(),
             files: Vec::new(),
         }
@@ -145,11 +154,16 @@ mod tests {
             units: vec!["etcd.service".parse().unwrap()],
             privileges: vec![],
             order: Order::default(),
+            commit: "00".to_owned(),
+            rendered: BTreeMap::from([("config.json".to_owned(), "00".to_owned())]),
             values: Recorded::default(),
             files: vec![],
         };
         let text = record.to_text().unwrap();
         assert_eq!(Record::parse("x", &text).unwrap(), record);
+        // As older ones are.
+        let older = text.replace("commit = \"00\"\n", "");
+        assert_eq!(Record::parse("x", &older).unwrap().commit, "");
         let newer = text.replace("record = 1", "record = 9");
         assert_eq!(
             Record::parse("x", &newer).unwrap_err().to_string(),

@@ -9,6 +9,7 @@ mod given;
 mod host_files;
 mod plan;
 mod prepare;
+mod rendering;
 mod verify;
 
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::{Host, ordering, preflight};
 use crate::state::{Finish, Transaction};
+
+pub(crate) use crate::ops::install::rendering::{Again, again};
 
 /// What is to be installed. Several images are one set: all are installed, or none.
 #[derive(Debug)]
