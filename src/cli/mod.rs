@@ -9,6 +9,7 @@ mod pull;
 mod recover;
 mod show;
 mod uninstall;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ enum Command {
     Show(show::Args),
     /// Show in which order the system containers start
     Graph(graph::Args),
+    /// Check every file of the system containers against its checksum
+    Verify(verify::Args),
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -106,6 +109,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
         Command::Graph(args) => graph::run(&host, args, &output),
+        Command::Verify(args) => verify::run(&host, args, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }

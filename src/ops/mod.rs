@@ -11,6 +11,7 @@ pub mod recover;
 pub mod show;
 mod stopping;
 pub mod uninstall;
+pub mod verify;
 
 use anyhow::{Result, anyhow};
 
