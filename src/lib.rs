@@ -37,6 +37,7 @@
 //!   repo/                         the store: an OSTree repository, mode bare
 //!   containers/NAME/1/            a generation: rootfs/ config.json launch.json units/ record.toml
 //!   containers/NAME/current       the live generation, pointed last
+//!   containers/NAME/replaced/     what a repair moved out of the way
 //!   journal/ staging/ lock        the running transaction
 //! /etc/systemd/system.attached/   NAME.service, NAME.service.d/50-bedplate-order.conf
 //! /etc/tmpfiles.d/bedplate-NAME.conf

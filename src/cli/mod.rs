@@ -7,6 +7,7 @@ mod list;
 mod output;
 mod pull;
 mod recover;
+mod repair;
 mod show;
 mod uninstall;
 mod verify;
@@ -74,6 +75,8 @@ enum Command {
     Graph(graph::Args),
     /// Check every file of the system containers against its checksum
     Verify(verify::Args),
+    /// Bring back what `verify` finds damaged
+    Repair(repair::Args),
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -110,6 +113,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Show(args) => show::run(&host, args, &output),
         Command::Graph(args) => graph::run(&host, args, &output),
         Command::Verify(args) => verify::run(&host, args, &output),
+        Command::Repair(args) => repair::run(&host, args, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }
@@ -119,7 +123,11 @@ impl Command {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Recover
+            Self::Install(_)
+                | Self::Pull(_)
+                | Self::Uninstall(_)
+                | Self::Repair(_)
+                | Self::Recover
         )
     }
 }

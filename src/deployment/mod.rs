@@ -4,6 +4,7 @@
 //! /var/lib/bedplate/containers/NAME/
 //!   1/ 2/ …            rootfs/ config.json launch.json units/ record.toml; never changed once there
 //!   current -> 2       the live one; written last
+//!   replaced/          what a repair moved out of the way
 //! ```
 //! A generation is put together in the staging directory, written to disk whole, and then moved to its place.
 
@@ -17,6 +18,7 @@ use anyhow::Result;
 use crate::name::{ContainerName, Generation};
 use crate::root::Root;
 
+pub(crate) use stage::make_targets;
 pub use stage::{Content, Staged, stage};
 pub use target::{Target, targets};
 

@@ -69,7 +69,7 @@ pub fn stage(
 
 /// Makes the mount targets that the rootfs lacks. Links are followed inside the rootfs, as the runtimes follow
 /// them; nothing can be made outside of it.
-fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
+pub(crate) fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
     let rootfs = Root::open(rootfs)?;
     for target in targets {
         let making = || format!("making the mount target `{}`", target.path.display());

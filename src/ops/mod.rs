@@ -8,6 +8,7 @@ mod ordering;
 pub mod preflight;
 pub mod pull;
 pub mod recover;
+pub mod repair;
 pub mod show;
 mod stopping;
 pub mod uninstall;
