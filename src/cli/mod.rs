@@ -123,11 +123,7 @@ impl Command {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Install(_)
-                | Self::Pull(_)
-                | Self::Uninstall(_)
-                | Self::Repair(_)
-                | Self::Recover
+            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Repair(_) | Self::Recover
         )
     }
 }
