@@ -1,0 +1,70 @@
+//! `make bench`: bedplate against its peers on the same images from the same registry. See `docs/benchmark.md`.
+//!
+//! `BENCH_RUNS` is how often each tool does each thing (5), `BENCH_SCENARIOS=cold-gzip,noop` runs a part.
+#![allow(missing_docs, reason = "a program: nobody links it")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "it stands outside the program: it makes its host, looks at its disk and prints a table"
+)]
+
+mod accounting;
+mod derive;
+mod floor;
+mod images;
+mod layout;
+mod place;
+mod registry;
+mod report;
+mod scenario;
+mod server;
+mod targets;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::images::Images;
+use crate::registry::Registry;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.split_first() {
+        Some((verb, rest)) if verb == "floor" => floor::install(rest),
+        // cargo says `--bench`.
+        _ => bench(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures what was asked for, writes it down and prints how it compares.
+fn bench() -> Result<()> {
+    accounting::end_in_order()?;
+    let runs = match std::env::var("BENCH_RUNS") {
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("BENCH_RUNS=`{text}`"))?,
+        Err(_) => 5,
+    };
+    let wanted = scenario::wanted(std::env::var("BENCH_SCENARIOS").ok().as_deref())?;
+    place::prepare()?;
+    let images = Images::make(&wanted)?;
+    let registry = Registry::start()?;
+    images.push(&registry)?;
+    let mut rows = Vec::new();
+    for scenario in &wanted {
+        rows.extend(scenario.run(&registry, runs)?);
+        report::write(&rows)?;
+    }
+    report::print(&rows);
+    targets::print(&rows);
+    Ok(())
+}
