@@ -45,9 +45,9 @@ check-offline: ## whole verbs on a temporary root
 check-booted: ## real systemd in nspawn
 	tests/check booted
 
-bench: ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
+bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
 	tests/bench/setup
-	cargo bench --locked --bench install
+	BEDPLATE_LAUNCH=$(TARGET)/static/release/bedplate-launch cargo bench --locked --bench install
 
 demo: ## etcd, flanneld and containerd as system containers in a booted machine
 	tests/vm/demo

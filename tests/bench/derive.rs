@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::Value;
 
 use crate::layout::{self, Hashing, Layer, Layout};
 
@@ -35,6 +36,13 @@ pub(crate) fn with_small_layer(from: &Layout, to: &Path, edition: &str) -> Resul
     let tar = small_layer(edition)?;
     layers.push(put(&made, Codec::Gzip, |to| Ok(to.write_all(&tar)?))?);
     made.seal(config, &layers)
+}
+
+/// An image of one layer.
+pub(crate) fn of_one_layer(to: &Path, config: Value, tar: &[u8]) -> Result<()> {
+    let made = begin(to)?;
+    let layer = put(&made, Codec::Gzip, |to| Ok(to.write_all(tar)?))?;
+    made.seal(config, &[layer])
 }
 
 /// The image with its layers compressed another way.

@@ -3,7 +3,7 @@
 //! Each layer by plain HTTP, hashed, inflated, hashed again, and its files made in a directory of the layer's own;
 //! a thread for each layer up to the number of cores. Nothing is merged, shared or synced.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -115,16 +115,16 @@ fn layer(dir: &Path, name: &str, digest: &str, kind: &str) -> Result<()> {
 
 /// Makes an archive's files.
 fn unpack(tar: impl Read, root: &Path) -> Result<()> {
-    let mut made: HashMap<PathBuf, ()> = HashMap::new();
+    let mut made: HashSet<PathBuf> = HashSet::new();
     let mut buffer = vec![0; BUFFER];
     for entry in tar::Archive::new(tar).entries()? {
         let mut entry = entry?;
         let path = below(root, &entry.path()?);
         if let Some(parent) = path.parent()
-            && !made.contains_key(parent)
+            && !made.contains(parent)
         {
             fs::create_dir_all(parent)?;
-            made.insert(parent.to_owned(), ());
+            made.insert(parent.to_owned());
         }
         match entry.header().entry_type() {
             EntryType::Directory => fs::create_dir_all(&path)?,

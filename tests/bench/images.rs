@@ -9,10 +9,10 @@ use openssl::sha::sha256;
 
 use crate::accounting;
 use crate::derive::{self, Codec};
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::place;
 use crate::registry::Registry;
-use crate::scenario::Scenario;
+use crate::scenario::Part;
 
 /// Those that the scenarios need.
 #[derive(Debug)]
@@ -61,9 +61,12 @@ const IMAGES: &[(&str, Recipe)] = &[
 
 impl Images {
     /// Makes or finds what these scenarios install.
-    pub(crate) fn make(scenarios: &[Scenario]) -> Result<Self> {
+    pub(crate) fn make(parts: &[Part]) -> Result<Self> {
         let mut images = Self { made: Vec::new() };
-        for scenario in scenarios {
+        for part in parts {
+            let Part::Install(scenario) = part else {
+                continue;
+            };
             for tag in scenario.images() {
                 images.need(tag)?;
             }
@@ -123,10 +126,7 @@ fn built(script: &str, argument: Option<&str>, tag: &str) -> Result<Layout> {
 /// Named by what it is made of and how, so that one that is there is the right one.
 fn derived(source: &Layout, tag: &str, make: fn(&Layout, &Path) -> Result<()>) -> Result<Layout> {
     let inputs = format!("{tag} {} {}", source.digest()?, derive::RECIPE);
-    let hash: String = sha256(inputs.as_bytes())[..6]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = layout::hex(&sha256(inputs.as_bytes())[..6]);
     let dir: PathBuf = place::cache()
         .join("bench-images")
         .join(format!("{}-{hash}", file_name(tag)));

@@ -19,8 +19,16 @@ mod registry;
 mod report;
 mod scenario;
 mod server;
+mod start;
 mod targets;
 mod tools;
+
+#[path = "../vm/host.rs"]
+#[allow(dead_code, reason = "the booted tests use all of it")]
+mod host;
+#[path = "../vm/machine.rs"]
+#[allow(dead_code, reason = "the booted tests use all of it")]
+mod machine;
 
 use std::process::ExitCode;
 
@@ -28,6 +36,7 @@ use anyhow::{Context, Result};
 
 use crate::images::Images;
 use crate::registry::Registry;
+use crate::scenario::Part;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,8 +69,11 @@ fn bench() -> Result<()> {
     let registry = Registry::start()?;
     images.push(&registry)?;
     let mut rows = Vec::new();
-    for scenario in &wanted {
-        rows.extend(scenario.run(&registry, runs)?);
+    for part in &wanted {
+        rows.extend(match part {
+            Part::Install(scenario) => scenario.run(&registry, runs)?,
+            Part::Start => start::run(runs)?,
+        });
         report::write(&rows)?;
     }
     report::print(&rows);

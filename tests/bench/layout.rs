@@ -161,7 +161,8 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     File::open(path).with_context(|| format!("opening `{}`", path.display()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In lower case.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _infallible = write!(text, "{byte:02x}");
         text

@@ -28,7 +28,8 @@ pub(crate) struct Row {
     pub(crate) wall_s: Spread,
     pub(crate) cpu_s: Spread,
     pub(crate) rss_mb: Spread,
-    pub(crate) disk_mb: Spread,
+    /// What its store takes, or takes more than before.
+    pub(crate) disk_mb: Option<Spread>,
     /// Blobs that the registry handed out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) blobs: Option<Spread>,
@@ -57,7 +58,7 @@ impl Row {
             wall_s: of(|s| s.cost.wall.as_secs_f64()),
             cpu_s: of(|s| s.cost.cpu.as_secs_f64()),
             rss_mb: of(|s| float(s.cost.memory) / MB),
-            disk_mb: of(|s| float(s.disk) / MB),
+            disk_mb: Some(of(|s| float(s.disk) / MB)),
             blobs: Some(of(|s| float(s.blobs as u64))),
             helpers: None,
         }
@@ -120,7 +121,7 @@ pub(crate) fn print(rows: &[Row]) {
             row.wall_s.to_string(),
             row.cpu_s.to_string(),
             row.rss_mb.median,
-            row.disk_mb.median
+            row.disk_mb.map_or(0.0, |disk| disk.median)
         );
     }
 }

@@ -28,7 +28,19 @@ const ALL: &[Tool] = &[Bedplate, Podman, Containerd, Umoci, Floor];
 /// Debian 12's umoci knows no zstd.
 const ZSTD: &[Tool] = &[Bedplate, Podman, Containerd, Floor];
 
-/// All that there are.
+/// The one that is not about installing.
+const START: &str = "start";
+
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Part {
+    /// How an image is installed.
+    Install(Scenario),
+    /// How a container starts.
+    Start,
+}
+
+/// All of the first kind.
 const SCENARIOS: &[Scenario] = &[
     scenario("cold-gzip", ALL, "etcd:gzip", None),
     scenario("cold-zstd", ZSTD, "etcd:zstd", None),
@@ -59,19 +71,30 @@ const fn scenario(
 }
 
 /// Those that a list with commas between them names; all without one.
-pub(crate) fn wanted(list: Option<&str>) -> Result<Vec<Scenario>> {
+pub(crate) fn wanted(list: Option<&str>) -> Result<Vec<Part>> {
+    let all = SCENARIOS.iter().copied().map(Part::Install);
+    let all: Vec<Part> = all.chain([Part::Start]).collect();
     let Some(list) = list.filter(|l| !l.is_empty()) else {
-        return Ok(SCENARIOS.to_vec());
+        return Ok(all);
     };
     let mut found = Vec::new();
     for name in list.split(',').map(str::trim) {
-        let Some(scenario) = SCENARIOS.iter().find(|s| s.name == name) else {
-            let known: Vec<&str> = SCENARIOS.iter().map(|s| s.name).collect();
+        let Some(part) = all.iter().find(|part| part.name() == name) else {
+            let known: Vec<&str> = all.iter().map(Part::name).collect();
             bail!("no scenario `{name}`; there are {}", known.join(", "));
         };
-        found.push(*scenario);
+        found.push(*part);
     }
     Ok(found)
+}
+
+impl Part {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Install(scenario) => scenario.name,
+            Self::Start => START,
+        }
+    }
 }
 
 impl Scenario {
