@@ -165,9 +165,7 @@ impl Group {
             }
             memory = memory.max(self.memory());
             ensure!(began.elapsed() < DEADLINE, "not done after {DEADLINE:?}");
-            if stopped().load(Ordering::Relaxed) {
-                bail!("stopped by a signal");
-            }
+            go_on()?;
         }
     }
 }
@@ -188,6 +186,12 @@ pub(crate) fn end_in_order() -> Result<()> {
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(stopped()))?;
     }
+    Ok(())
+}
+
+/// An error when one of these signals has come.
+pub(crate) fn go_on() -> Result<()> {
+    ensure!(!stopped().load(Ordering::Relaxed), "stopped by a signal");
     Ok(())
 }
 

@@ -10,6 +10,7 @@
 )]
 
 mod accounting;
+mod chart;
 mod derive;
 mod floor;
 mod images;
@@ -64,18 +65,20 @@ fn bench() -> Result<()> {
         Err(_) => 5,
     };
     let wanted = scenario::wanted(std::env::var("BENCH_SCENARIOS").ok().as_deref())?;
-    place::prepare()?;
+    let _alone = place::prepare()?;
     let images = Images::make(&wanted)?;
     let registry = Registry::start()?;
     images.push(&registry)?;
     let mut rows = Vec::new();
     for part in &wanted {
         rows.extend(match part {
-            Part::Install(scenario) => scenario.run(&registry, runs)?,
+            Part::Install(scenario) => scenario.run(&images, &registry, runs)?,
             Part::Start => start::run(runs)?,
         });
         report::write(&rows)?;
+        chart::write(&rows)?;
     }
+    place::clear_stores()?;
     report::print(&rows);
     targets::print(&rows);
     Ok(())

@@ -1,16 +1,21 @@
 //! Where the benchmark keeps its things: below `target/bench`, and images in the cache of the example images.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rustix::fs::syncfs;
+use rustix::fs::{FlockOperation, flock, statvfs, syncfs};
 
 use crate::accounting;
 
 /// The program that is measured, in the build that is installed on hosts.
 pub(crate) const BEDPLATE: &str = env!("CARGO_BIN_EXE_bedplate");
+
+/// How long ext4 remembers a deleted file's inode, and a little more.
+const RECENT: Duration = Duration::from_secs(65);
 
 /// A file of the project.
 pub(crate) fn project(path: &str) -> PathBuf {
@@ -47,11 +52,48 @@ pub(crate) fn stores(scenario: &str) -> PathBuf {
     dir().join("stores").join(scenario)
 }
 
-/// Makes the directories; clears what a bench that was killed left.
-pub(crate) fn prepare() -> Result<()> {
-    clear(&dir().join("stores"))?;
-    for path in [home(), dir().join("stores")] {
-        fs::create_dir_all(&path).with_context(|| format!("making `{}`", path.display()))?;
+/// Makes the directories and clears what a bench that was killed left. The file that is returned keeps others out.
+pub(crate) fn prepare() -> Result<File> {
+    fs::create_dir_all(home()).with_context(|| format!("making `{}`", home().display()))?;
+    let lock = File::create(dir().join("lock"))?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive)
+        .with_context(|| format!("another bench runs in `{}`", dir().display()))?;
+    clear_stores()?;
+    Ok(lock)
+}
+
+/// Removes all stores.
+pub(crate) fn clear_stores() -> Result<()> {
+    let all = dir().join("stores");
+    if all.exists() {
+        clear(&all)?;
+        File::create(dir().join("cleared"))?;
+        sync()?;
+    }
+    Ok(())
+}
+
+/// Sees to it that so many bytes are free, if clearing helps, and that nobody pays for what was deleted.
+///
+/// ext4 does not give the inode of a file away that was deleted within the last minute; whoever makes files then looks
+/// at each of them, and takes many times as long in the kernel.
+pub(crate) fn room(bytes: u64) -> Result<()> {
+    let space = statvfs(dir()).context("looking for free space")?;
+    if space.f_bavail.saturating_mul(space.f_frsize) < bytes {
+        clear_stores()?;
+    }
+    let cleared = fs::metadata(dir().join("cleared")).and_then(|m| m.modified());
+    let since = cleared.ok().and_then(|time| time.elapsed().ok());
+    if let Some(left) = since.and_then(|since| RECENT.checked_sub(since)) {
+        eprintln!(
+            "bench: waiting {} s for ext4 to forget deleted files",
+            left.as_secs()
+        );
+        let end = Instant::now() + left;
+        while Instant::now() < end {
+            accounting::go_on()?;
+            thread::sleep(Duration::from_millis(200));
+        }
     }
     Ok(())
 }
@@ -69,7 +111,7 @@ pub(crate) fn clear(path: &Path) -> Result<()> {
 
 /// Brings everything that was written so far to the disk.
 pub(crate) fn sync() -> Result<()> {
-    syncfs(fs::File::open(dir())?).context("syncing")
+    syncfs(File::open(dir())?).context("syncing")
 }
 
 /// Mount points in a directory, the innermost first.

@@ -1,11 +1,12 @@
 //! What is measured: each tool in turn, each time with a fresh store in a fresh directory.
 //!
-//! Nothing is deleted while a scenario runs: on ext4 that would be paid for by the next run. All is synced before
+//! Nothing is deleted on the way: on ext4 that would be paid for by the next run. All is synced before
 //! each measured step, so that nobody pays for what another tool left dirty.
 
 use anyhow::{Result, bail};
 
 use crate::accounting;
+use crate::images::Images;
 use crate::place;
 use crate::registry::Registry;
 use crate::report::{Row, Sample};
@@ -104,7 +105,13 @@ impl Scenario {
     }
 
     /// Runs each tool so often, in turn; a row for each.
-    pub(crate) fn run(&self, registry: &Registry, runs: usize) -> Result<Vec<Row>> {
+    pub(crate) fn run(
+        &self,
+        images: &Images,
+        registry: &Registry,
+        runs: usize,
+    ) -> Result<Vec<Row>> {
+        place::room(self.space(images, runs)?)?;
         let mut samples = vec![Vec::new(); self.tools.len()];
         // Whoever comes first finds programs and blobs in memory like the others.
         for &tool in self.tools {
@@ -119,12 +126,21 @@ impl Scenario {
                 samples[index].push(sample);
             }
         }
-        place::clear(&place::stores(self.name))?;
-        place::sync()?;
         let rows = self.tools.iter().zip(&samples);
         Ok(rows
             .map(|(tool, samples)| Row::new(self.name, tool.name(), samples))
             .collect())
+    }
+
+    /// How much disk it may need: a tool keeps up to seven times what it fetches.
+    fn space(&self, images: &Images, runs: usize) -> Result<u64> {
+        let mut fetched = 0;
+        for tag in self.images() {
+            let (_, layers) = images.get(tag)?.image()?;
+            fetched += layers.iter().map(|layer| layer.size).sum::<u64>();
+        }
+        let times = u64::try_from(self.tools.len() * (runs + 1))?;
+        Ok(fetched * 7 * times)
     }
 
     fn sample(&self, tool: Tool, registry: &Registry, name: &str) -> Result<Sample> {

@@ -54,7 +54,9 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
     let root = host::output(place::project("tests/bench/guest"), &[], None)?;
     let probe = host::static_program("--example", "bench-probe")?;
     let containers = dir.join("containers");
-    fs::create_dir_all(&containers)?;
+    for made in [&containers, &dir.join("guest")] {
+        fs::create_dir_all(made)?;
+    }
     let show = |outside: &Path, inside: &str| format!("--bind-ro={}:{inside}", outside.display());
     let options = [
         show(Path::new(place::BEDPLATE), "/usr/bin/bedplate"),
@@ -77,7 +79,6 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
         Err(_) => guest.cut(),
     }
     let lines = measured?;
-    place::clear(&dir)?;
     TOOLS.iter().map(|tool| row(tool, &lines)).collect()
 }
 
