@@ -29,8 +29,10 @@ const UNITS: [(&str, &str); 3] = [
     ("bedplate", "box.service"),
     ("podman", "peer.service"),
 ];
-/// What bedplate made for its container.
-const GENERATION: &str = "/var/lib/bedplate/containers/box/1";
+/// The config of the container's running start.
+const STARTED: &str = "/run/bedplate/box/config.json";
+/// Where its payload finds the notify socket.
+const NOTIFY: &str = "/run/notify";
 /// The bare runtime's things.
 const BUNDLE: &str = "/run/bench-crun";
 /// Within which a payload is ready.
@@ -104,19 +106,15 @@ fn bundle() -> Result<UnixDatagram> {
     let listening = UnixDatagram::bind(&socket)?;
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
     listening.set_read_timeout(Some(Duration::from_millis(100)))?;
-    let text = fs::read(Path::new(GENERATION).join("config.json"))?;
+    // What the launcher hands to the runtime at a start; it goes with the unit.
+    systemctl("start", "box.service")?;
+    let text = fs::read(STARTED).with_context(|| STARTED.to_owned())?;
+    systemctl("stop", "box.service")?;
     let mut config: Value = serde_json::from_slice(&text)?;
-    config["root"]["path"] = format!("{GENERATION}/rootfs").into();
-    if let Some(linux) = config["linux"].as_object_mut() {
-        linux.remove("cgroupsPath");
-    }
-    let inside = "/run/bench-notify";
-    let environment = config["process"]["env"].as_array_mut().context("env")?;
-    environment.push(format!("NOTIFY_SOCKET={inside}").into());
+    config["linux"]["cgroupsPath"] = "bench-crun".into();
     let mounts = config["mounts"].as_array_mut().context("mounts")?;
-    mounts.push(json!({
-        "destination": inside, "type": "bind", "source": socket, "options": ["bind"]
-    }));
+    let notify = mounts.iter_mut().find(|m| m["destination"] == NOTIFY);
+    notify.context("no notify socket")?["source"] = json!(socket);
     fs::write(Path::new(BUNDLE).join("config.json"), config.to_string())?;
     Ok(listening)
 }
@@ -132,7 +130,12 @@ fn bare_start(socket: &UnixDatagram, before: &BTreeSet<u32>) -> Result<Value> {
         .spawn()?;
     let ready = ready(socket, &mut child);
     let wall = began.elapsed();
-    let line = ready.and_then(|()| line("crun", wall, cpu, before));
+    if ready.is_err() {
+        let _gone = child.kill();
+        child.wait()?;
+    }
+    ready?;
+    let line = line("crun", wall, cpu, before);
     let status = Command::new("crun")
         .args(["kill", "bare", "TERM"])
         .status()?;

@@ -116,12 +116,13 @@ pub(crate) fn print(rows: &[Row]) {
         };
         last = &row.scenario;
         println!(
-            "{shown:<17} {:<11} {:>16} {:>16} {:>9.1} {:>9.1}",
+            "{shown:<17} {:<11} {:>16} {:>16} {:>9.1} {:>9}",
             row.tool,
             row.wall_s.to_string(),
             row.cpu_s.to_string(),
             row.rss_mb.median,
-            row.disk_mb.map_or(0.0, |disk| disk.median)
+            row.disk_mb
+                .map_or_else(|| "-".to_owned(), |disk| format!("{:.1}", disk.median))
         );
     }
 }
