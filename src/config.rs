@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::hint::Hinted;
 use crate::order::HostRoles;
 use crate::root::Root;
+use crate::store::settings::{Section, Settings};
 
 /// Where settings lie, strongest first.
 const DIRS: [&str; 3] = ["/etc/bedplate", "/run/bedplate", "/usr/lib/bedplate"];
@@ -25,6 +26,8 @@ const DROP_INS: &str = "bedplate.conf.d";
 pub struct Config {
     /// `[roles]`: units of this host that play a role, over the built-in table.
     pub roles: HostRoles,
+    /// `[store]`: how images are kept.
+    pub store: Settings,
 }
 
 /// One file of settings.
@@ -32,6 +35,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 struct File {
     roles: Option<HostRoles>,
+    #[serde(default)]
+    store: Section,
 }
 
 /// Reads the settings of a host root.
@@ -41,11 +46,12 @@ pub fn load(root: &Root) -> Result<Config> {
         let reading = || format!("reading `{}`", path.display());
         let text = root.read_text(&path)?.unwrap_or_default();
         let file: File = toml::from_str(&text).with_context(reading).hint(
-            "correct that file; `[roles]` is the one section there is: `cri = [\"k3s.service\"]`",
+            "correct that file; its sections are `[roles]` and `[store]`: see docs/configuration.md",
         )?;
         if let Some(roles) = file.roles {
             config.roles = config.roles.overridden_by(roles);
         }
+        config.store = config.store.overridden_by(&file.store);
     }
     Ok(config)
 }

@@ -17,6 +17,7 @@ use bedplate::image::reference::ImageRef;
 use bedplate::image::remote;
 use bedplate::progress::{Event, Report};
 use bedplate::root::Root;
+use bedplate::store::settings::Settings;
 use bedplate::store::{Store, StoredImage};
 use serde_json::{Value, json};
 
@@ -31,7 +32,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         let root = Root::open(&dir.path().join("root")).unwrap();
-        let store = Store::open(&root).unwrap();
+        let store = Store::open(&root, Settings::default()).unwrap();
         Self { dir, store }
     }
 

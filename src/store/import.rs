@@ -11,7 +11,7 @@ use crate::hint::Hinted;
 use crate::image::remote::RemoteImage;
 use crate::progress::{Event, Report};
 use crate::store::entry::Entry;
-use crate::store::inflate::check_media_type;
+use crate::store::inflate::{OVER_LIMIT, check_media_type};
 use crate::store::layer;
 use crate::store::merge::{Scope, Tree};
 use crate::store::{Store, StoredImage, image_ref, layer_ref, metadata};
@@ -92,7 +92,7 @@ impl Store {
             digest: &digest,
             report,
         };
-        let read = layer::read(&self.repo, counted, diff_id);
+        let read = layer::read(&self.repo, counted, diff_id, self.settings.layer_limit);
         // Bytes that make no sense are most often not the layer's bytes: skopeo's verdict on them comes first.
         let layer = match read {
             Err(error) if is_libostrees(&error) => {
@@ -139,6 +139,9 @@ impl Store {
         };
         let hint = if says("No space left on device") || says("min-free-space") {
             format!("free space on the file system of `{}`", self.path.display())
+        } else if says(OVER_LIMIT) {
+            "if the image is meant to be so large, raise `layer_limit` in `[store]` of bedplate.toml"
+                .to_owned()
         } else if says("corrupted blob") || says("diff_id") {
             DAMAGED.to_owned()
         } else {

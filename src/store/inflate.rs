@@ -13,6 +13,9 @@ use crate::image::hex;
 /// How much is read from the pipe at once; a pipe holds 64 KiB, skopeo writes 32 KiB.
 const BUFFER: usize = 128 * 1024;
 
+/// What the error of a layer that unpacks to too much says.
+pub(crate) const OVER_LIMIT: &str = "it unpacks to more than";
+
 /// Refuses layers of a kind that is no tar archive, or is compressed in a way that is not known here.
 pub(crate) fn check_media_type(kind: &MediaType) -> Result<()> {
     match kind {
@@ -60,16 +63,18 @@ fn peek<'a>(mut blob: impl Read + 'a) -> io::Result<(impl BufRead + 'a, Vec<u8>)
     Ok((BufReader::with_capacity(BUFFER, whole), start))
 }
 
-/// Hashes what is read through it.
+/// Hashes what is read through it, up to a limit.
 pub(crate) struct Hashed<R> {
     stream: R,
     hasher: Hasher,
     expected: Digest,
+    limit: u64,
+    read: u64,
 }
 
 impl<R: Read> Hashed<R> {
-    /// A reader whose content must have the digest `expected`.
-    pub(crate) fn new(stream: R, expected: &Digest) -> Result<Self> {
+    /// A reader whose content must have the digest `expected` and at most `limit` bytes.
+    pub(crate) fn new(stream: R, expected: &Digest, limit: u64) -> Result<Self> {
         let algorithm = match expected.algorithm() {
             DigestAlgorithm::Sha256 => MessageDigest::sha256(),
             DigestAlgorithm::Sha384 => MessageDigest::sha384(),
@@ -80,6 +85,8 @@ impl<R: Read> Hashed<R> {
             stream,
             hasher: Hasher::new(algorithm).context("starting a hash")?,
             expected: expected.clone(),
+            limit,
+            read: 0,
         })
     }
 
@@ -102,6 +109,13 @@ impl<R: Read> Hashed<R> {
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.stream.read(buffer)?;
+        self.read += read as u64;
+        if self.read > self.limit {
+            return Err(io::Error::other(format!(
+                "{OVER_LIMIT} {} bytes, the most that a layer may have here",
+                self.limit
+            )));
+        }
         self.hasher.update(&buffer[..read])?;
         Ok(read)
     }
@@ -142,8 +156,13 @@ mod tests {
     fn another_content_or_kind_is_refused() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let digest = Digest::from_str(empty).unwrap();
-        Hashed::new(&b""[..], &digest).unwrap().verify().unwrap();
-        let error = Hashed::new(&b"x"[..], &digest)
+        Hashed::new(&b""[..], &digest, 0).unwrap().verify().unwrap();
+        let error = Hashed::new(&b"xy"[..], &digest, 1).unwrap().verify();
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "it unpacks to more than 1 bytes, the most that a layer may have here"
+        );
+        let error = Hashed::new(&b"x"[..], &digest, 1)
             .unwrap()
             .verify()
             .unwrap_err();

@@ -30,8 +30,10 @@ pub(crate) struct Layer {
 }
 
 /// Reads a layer's blob to its end, writes its files as objects of the running transaction, and checks the diff_id.
-pub(crate) fn read(repo: &Repo, blob: impl Read, diff_id: &Digest) -> Result<Layer> {
-    let mut archive = Archive::new(Hashed::new(inflate(blob)?, diff_id)?);
+///
+/// A layer that unpacks to more than `limit` bytes is refused.
+pub(crate) fn read(repo: &Repo, blob: impl Read, diff_id: &Digest, limit: u64) -> Result<Layer> {
+    let mut archive = Archive::new(Hashed::new(inflate(blob)?, diff_id, limit)?);
     let mut layer = Layer::default();
     while let Some(member) = archive.next_member()? {
         layer
@@ -259,7 +261,7 @@ mod tests {
         let transaction = repo.auto_transaction(gio::Cancellable::NONE).unwrap();
         let diff_id = format!("sha256:{}", hex(&openssl::sha::sha256(archive)));
         let diff_id = Digest::from_str(&diff_id).unwrap();
-        let layer = read(&repo, archive, &diff_id)?;
+        let layer = read(&repo, archive, &diff_id, u64::MAX)?;
         commit(&repo, &layer, &diff_id)?;
         transaction.commit(gio::Cancellable::NONE).unwrap();
         Ok(layer)
@@ -448,7 +450,13 @@ mod tests {
         let _transaction = repo.auto_transaction(gio::Cancellable::NONE).unwrap();
         let diff_id = format!("sha256:{}", "0".repeat(64));
         let bytes = archive(&[file(b"f")]);
-        let error = read(&repo, &bytes[..], &Digest::from_str(&diff_id).unwrap()).unwrap_err();
+        let error = read(
+            &repo,
+            &bytes[..],
+            &Digest::from_str(&diff_id).unwrap(),
+            u64::MAX,
+        )
+        .unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

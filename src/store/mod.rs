@@ -15,11 +15,16 @@
 mod archive;
 mod checkout;
 mod entry;
+#[allow(dead_code, reason = "the importer moves to it next")]
+mod gvariant;
 mod import;
 mod inflate;
 mod layer;
 mod merge;
 mod metadata;
+#[allow(dead_code, reason = "the importer moves to it next")]
+mod object;
+pub mod settings;
 
 use std::fmt;
 use std::io::Read;
@@ -35,6 +40,7 @@ pub use crate::store::checkout::Checkout;
 use crate::image::reference::ImageRef;
 use crate::root::Root;
 use crate::store::entry::Entry;
+use crate::store::settings::Settings;
 
 /// Where the repository lies in the host root.
 const REPO: &str = "/var/lib/bedplate/repo";
@@ -43,6 +49,7 @@ const REPO: &str = "/var/lib/bedplate/repo";
 pub struct Store {
     repo: Repo,
     path: PathBuf,
+    settings: Settings,
 }
 
 /// An image of which every file is in the store.
@@ -70,7 +77,7 @@ impl fmt::Debug for Store {
 
 impl Store {
     /// Opens the root's repository, which is made if it is missing.
-    pub fn open(root: &Root) -> Result<Self> {
+    pub fn open(root: &Root, settings: Settings) -> Result<Self> {
         let path = root.outside(REPO);
         let opening = || format!("opening the store `{}`", path.display());
         root.create_dir_all("/var/lib", 0o755)?;
@@ -79,7 +86,11 @@ impl Store {
         // Completes a repository that a crash left half made, and opens it.
         repo.create(RepoMode::Bare, gio::Cancellable::NONE)
             .with_context(opening)?;
-        Ok(Self { repo, path })
+        Ok(Self {
+            repo,
+            path,
+            settings,
+        })
     }
 
     /// The image with this manifest, if the store has it.

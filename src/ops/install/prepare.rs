@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use containers_image_proxy::oci_spec::runtime::Capabilities;
 
+use crate::config;
 use crate::contract::builtins::BuiltIns;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
@@ -111,7 +112,7 @@ impl Prepared {
 /// Prepares every image of the set.
 pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
-    let store = Store::open(host.root)?;
+    let store = Store::open(host.root, config::load(host.root)?.store)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
