@@ -23,8 +23,8 @@ const TITLES: [(&str, &str); 8] = [
     ("start", "Start of a container, until it is ready"),
 ];
 
-const WIDTH: f64 = 1160.0;
-const PANEL: f64 = 560.0;
+const WIDTH: f64 = 1240.0;
+const PANEL: f64 = 605.0;
 const BAR: f64 = 34.0;
 /// Where bars begin and end in a panel.
 const LEFT: f64 = 92.0;
@@ -117,7 +117,12 @@ fn panel(body: &mut String, at: (f64, f64), title: &str, rows: &[&Row]) -> f64 {
 fn figures(row: &Row) -> String {
     let mut text = format!("{} · CPU {}", time(row.wall_s), time(row.cpu_s));
     if let Some(disk) = row.disk_mb {
-        let _infallible = write!(text, " · {} disk", megabytes(disk.median));
+        let sign = if row.scenario.starts_with("update") {
+            "+"
+        } else {
+            ""
+        };
+        let _infallible = write!(text, " · {sign}{} disk", megabytes(disk.median));
     } else if let Some(helpers) = row.helpers {
         let _infallible = write!(text, " · {} helpers", helpers.median);
     }

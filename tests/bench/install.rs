@@ -1,6 +1,7 @@
 //! `make bench`: bedplate against its peers on the same images from the same registry. See `docs/benchmark.md`.
 //!
-//! `BENCH_RUNS` is how often each tool does each thing (5), `BENCH_SCENARIOS=cold-gzip,noop` runs a part.
+//! `BENCH_RUNS` is how often each tool does each thing (5), `BENCH_SCENARIOS=cold-gzip,noop` runs a part. `report`
+//! tells again what the last bench measured; `floor` is one of the things that are measured.
 #![allow(missing_docs, reason = "a program: nobody links it")]
 #![expect(
     clippy::disallowed_methods,
@@ -25,26 +26,29 @@ mod targets;
 mod tools;
 
 #[path = "../vm/host.rs"]
-#[allow(dead_code, reason = "the booted tests use all of it")]
+#[expect(dead_code, reason = "the booted tests use all of it")]
 mod host;
 #[path = "../vm/machine.rs"]
-#[allow(dead_code, reason = "the booted tests use all of it")]
+#[expect(dead_code, reason = "the booted tests use all of it")]
 mod machine;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::images::Images;
 use crate::registry::Registry;
+use crate::report::Row;
 use crate::scenario::Part;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = std::env::args().skip(1).filter(|word| word != "--bench");
+    let arguments: Vec<String> = arguments.collect();
     let done = match arguments.split_first() {
         Some((verb, rest)) if verb == "floor" => floor::install(rest),
-        // cargo says `--bench`.
-        _ => bench(),
+        Some((verb, [])) if verb == "report" => report::read().and_then(|rows| tell(&rows)),
+        Some((verb, _)) => Err(anyhow!("`{verb}` is neither `report` nor `floor`")),
+        None => bench(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,10 +80,14 @@ fn bench() -> Result<()> {
             Part::Start => start::run(runs)?,
         });
         report::write(&rows)?;
-        chart::write(&rows)?;
     }
     place::clear_stores()?;
-    report::print(&rows);
-    targets::print(&rows);
-    Ok(())
+    tell(&rows)
+}
+
+/// Prints and draws what was measured.
+fn tell(rows: &[Row]) -> Result<()> {
+    report::print(rows);
+    targets::print(rows);
+    chart::write(rows)
 }

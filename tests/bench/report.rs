@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::accounting::Cost;
+use crate::accounting::{self, Cost};
 use crate::place;
 
 /// One run of one tool.
@@ -20,7 +21,7 @@ pub(crate) struct Sample {
 }
 
 /// All runs of one tool in one scenario.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) scenario: String,
     pub(crate) tool: String,
@@ -39,7 +40,7 @@ pub(crate) struct Row {
 }
 
 /// Of several values.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -97,8 +98,17 @@ impl fmt::Display for Sample {
 /// Writes the rows.
 pub(crate) fn write(rows: &[Row]) -> Result<()> {
     let text = serde_json::to_string_pretty(rows)?;
-    fs::write(place::dir().join("bench.json"), text + "\n")?;
+    fs::write(file(), text + "\n")?;
     Ok(())
+}
+
+/// The rows that were written last.
+pub(crate) fn read() -> Result<Vec<Row>> {
+    Ok(serde_json::from_value(accounting::json(&file())?)?)
+}
+
+fn file() -> PathBuf {
+    place::dir().join("bench.json")
 }
 
 /// Prints the medians.
