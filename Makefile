@@ -47,7 +47,7 @@ check-booted: ## real systemd in nspawn
 
 bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
 	tests/bench/setup
-	BEDPLATE_LAUNCH=$(TARGET)/static/release/bedplate-launch cargo bench --locked --bench install
+	BEDPLATE_LAUNCH=$(abspath $(TARGET)/static/release/bedplate-launch) cargo bench --locked --bench install
 
 demo: ## etcd, flanneld and containerd as system containers in a booted machine
 	tests/vm/demo
