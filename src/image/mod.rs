@@ -3,10 +3,19 @@
 //! Everything a registry, a signature policy or an archive format has to say is said by skopeo, which runs as a
 //! child; nothing here parses what containers/image parses.
 
+mod explain;
+mod knock;
+mod mirrors;
 mod policy;
+mod proxy;
 pub mod reference;
 pub mod remote;
+pub mod resolve;
+pub(crate) mod retry;
+mod session;
+pub mod settings;
 mod stream;
+mod turn;
 
 /// Bytes as hexadecimal text, as digests are written.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -3,21 +3,26 @@
 use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
-    Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest,
+    Descriptor, Digest, ImageConfiguration, ImageManifest,
 };
-use containers_image_proxy::{Error, ImageProxy, ImageProxyConfig, OpenedImage};
-use openssl::sha::sha256;
-use tokio::runtime::Runtime;
 
-use crate::exec::Program;
 use crate::hint::Hinted;
-use crate::image::hex;
-use crate::image::policy;
+use crate::image::explain::explain;
+use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
+use crate::image::resolve::{Resolved, resolve};
+use crate::image::retry::repeat;
+use crate::image::session::Session;
+use crate::image::settings::Settings;
 use crate::image::stream::BlobReader;
+use crate::progress::Report;
+
+/// How often a tag may be moved while it is opened.
+const MOVES: u32 = 3;
 
 /// An image whose signature policy has been met and whose manifest is pinned.
 ///
@@ -36,10 +41,9 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
-    opened: OpenedImage,
-    // The proxy is dropped before the runtime, which waits for the thread that waits for skopeo's end.
-    proxy: ImageProxy,
-    runtime: Runtime,
+    resolved: Resolved,
+    /// Another one when the first has ended.
+    session: Mutex<Arc<Session>>,
 }
 
 impl fmt::Debug for RemoteImage {
@@ -59,44 +63,70 @@ impl RemoteImage {
         &self.diff_ids
     }
 
-    /// Begins to read a layer.
-    pub(crate) fn blob(&self, layer: &Descriptor) -> Result<BlobReader<'_>> {
-        let stream = self.runtime.block_on(self.proxy.get_blob_stream(
-            &self.opened,
-            layer.digest(),
-            layer.size(),
-        ));
-        let stream = stream.map_err(|error| anyhow!(said(&error)))?;
-        Ok(BlobReader::new(&self.runtime, stream))
+    /// Begins to read a layer; several may be read at once, each in a thread of its own.
+    pub(crate) fn blob(&self, layer: &Descriptor) -> Result<BlobReader> {
+        let session = self.session()?;
+        Ok(session.blob(layer)?)
+    }
+
+    /// Ends what is being read, at once.
+    pub(crate) fn end(&self) {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.end();
+    }
+
+    /// A skopeo that serves the image: the one that there is, or a new one if a stalled stream took that along.
+    fn session(&self) -> Result<Arc<Session>> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if !session.is_alive() {
+            let again = open_session(&self.resolved, None)?;
+            if again.manifest()?.0 != self.manifest_digest.to_string() {
+                return replaced();
+            }
+            *session = Arc::new(again);
+        }
+        Ok(Arc::clone(&session))
     }
 }
 
-/// Opens an image: the signature policy is checked, manifest and config are fetched.
-///
-/// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
+/// Opens an image: [`resolve`] and [`Resolved::open`], without telling of attempts that failed.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
-    policy::check(reference).with_context(|| format!("opening `{reference}`"))?;
-    open_through(reference, None)
+    let silent = Report::silent();
+    from_resolved(resolve(reference, Settings::default(), &silent)?, &silent)
 }
 
-/// As [`open`], with a skopeo of one's own.
-fn open_through(reference: &ImageRef, skopeo: Option<Command>) -> Result<RemoteImage> {
-    let opening = || format!("opening `{reference}`");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting a runtime")?;
-    let mut config = ImageProxyConfig::default();
-    config.skopeo_cmd = skopeo;
-    let fetched = runtime.block_on(fetch(reference, config));
-    let fetched = fetched.map_err(explain).with_context(opening)?;
-    assemble(reference, runtime, fetched).with_context(opening)
+/// Opens what was resolved: manifest and config are fetched.
+///
+/// By the name that was asked for, for a signature may be bound to it and mirrors may know only tags or only
+/// digests. What it then opens is compared; a tag that was moved in between is resolved anew.
+///
+/// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
+pub fn from_resolved(resolved: Resolved, report: &Report) -> Result<RemoteImage> {
+    let reference = resolved.reference.clone();
+    unnamed(resolved, report)
+        .map_err(explain)
+        .with_context(|| format!("opening `{reference}`"))
+}
+
+fn unnamed(mut resolved: Resolved, report: &Report) -> Result<RemoteImage> {
+    for _ in 0..MOVES {
+        let what = format!("opening `{}`", resolved.reference);
+        let fetched = repeat(resolved.contact(), report, &what, |_| {
+            Ok(fetch(&resolved, None)?)
+        })?;
+        let manifest =
+            Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
+        if let Some(index_digest) = resolved.index_of(&manifest) {
+            return assemble(resolved, index_digest, manifest, fetched);
+        }
+        resolved = resolved.again(report)?;
+    }
+    replaced()
 }
 
 /// What skopeo hands over when an image is opened.
 struct Fetched {
-    proxy: ImageProxy,
-    opened: OpenedImage,
+    session: Session,
     /// Of the manifest as the source has it, before any conversion.
     digest: String,
     manifest: Vec<u8>,
@@ -104,24 +134,17 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-async fn fetch(reference: &ImageRef, config: ImageProxyConfig) -> Result<Fetched, Error> {
-    let proxy = ImageProxy::new_with_config(config).await?;
-    let opened = proxy.open_image(&reference.for_skopeo()).await?;
-    let (digest, manifest) = proxy.fetch_manifest_raw_oci(&opened).await?;
-    let config = proxy.fetch_config_raw(&opened).await?;
+fn fetch(resolved: &Resolved, skopeo: Option<Command>) -> Result<Fetched, Failure> {
+    let session = open_session(resolved, skopeo)?;
+    let (digest, manifest) = session.manifest()?;
+    let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
-    let layers = match reference.transport() {
-        Transport::ContainersStorage => proxy.get_layer_info(&opened).await?,
+    let layers = match resolved.reference.transport() {
+        Transport::ContainersStorage => session.layers()?,
         _ => None,
     };
-    let layers = layers.map(|layers| {
-        let blob = layers.into_iter();
-        blob.map(|b| Descriptor::new(b.media_type, b.size, b.digest))
-            .collect()
-    });
     Ok(Fetched {
-        proxy,
-        opened,
+        session,
         digest,
         manifest,
         config,
@@ -129,13 +152,25 @@ async fn fetch(reference: &ImageRef, config: ImageProxyConfig) -> Result<Fetched
     })
 }
 
-fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<RemoteImage> {
+fn open_session(resolved: &Resolved, skopeo: Option<Command>) -> Result<Session, Failure> {
+    Session::open(
+        &resolved.reference.for_skopeo(),
+        skopeo,
+        resolved.registries.args(),
+        resolved.settings.timeout,
+    )
+}
+
+fn assemble(
+    resolved: Resolved,
+    index_digest: Digest,
+    manifest_digest: Digest,
+    fetched: Fetched,
+) -> Result<RemoteImage> {
     let manifest: ImageManifest =
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
         serde_json::from_slice(&fetched.config).context("parsing the image's config")?;
-    let manifest_digest =
-        Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
     let layers = fetched.layers.unwrap_or_else(|| manifest.layers().clone());
     let diff_ids = diff_ids(&config)?;
     if layers.len() != diff_ids.len() {
@@ -146,16 +181,15 @@ fn assemble(reference: &ImageRef, runtime: Runtime, fetched: Fetched) -> Result<
         );
     }
     Ok(RemoteImage {
-        reference: reference.clone(),
-        index_digest: index_digest(reference, &manifest_digest)?,
+        reference: resolved.reference.clone(),
+        resolved,
+        index_digest,
         manifest_digest,
         manifest,
         config,
         layers,
         diff_ids,
-        opened: fetched.opened,
-        proxy: fetched.proxy,
-        runtime,
+        session: Mutex::new(Arc::new(fetched.session)),
     })
 }
 
@@ -167,106 +201,9 @@ pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>> {
         .collect()
 }
 
-/// Tells the digest of what the reference names; `manifest` is that of the platform's manifest.
-///
-/// skopeo's proxy resolves an index by itself and does not say which it was.
-fn index_digest(reference: &ImageRef, manifest: &Digest) -> Result<Digest> {
-    match (reference.digest(), reference.transport()) {
-        (Some(named), _) => return Ok(named),
-        // They know no index.
-        (
-            None,
-            Transport::DockerArchive | Transport::DockerDaemon | Transport::ContainersStorage,
-        ) => return Ok(manifest.clone()),
-        (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
-    }
-    let named = Program::new("skopeo")
-        .args(["inspect", "--raw"])
-        .arg(reference.for_skopeo())
-        .run()
-        .context("reading what the reference names")?;
-    let digest = sha256_digest(named.as_bytes())?;
-    let lists = |index: ImageIndex| index.manifests().iter().any(|m| m.digest() == manifest);
-    if digest == *manifest || serde_json::from_str(&named).is_ok_and(lists) {
-        return Ok(digest);
-    }
-    let changed: Result<Digest> = Err(anyhow!("the image was replaced while it was being opened"));
+fn replaced<T>() -> Result<T> {
+    let changed: Result<T> = Err(anyhow!("the image was replaced while it was being opened"));
     changed.hint("try again")
-}
-
-fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
-    let text = format!("sha256:{}", hex(&sha256(bytes)));
-    Digest::from_str(&text).context("parsing a digest")
-}
-
-/// What skopeo said, without the crate's and the protocol's words around it.
-pub(crate) fn said(error: &Error) -> String {
-    match error {
-        Error::RequestInitiationFailure { error, .. }
-        | Error::RetryableRequestFailure { error, .. }
-        | Error::RequestReturned(error)
-        | Error::Other(error) => error.trim().to_owned(),
-        other => other.to_string(),
-    }
-}
-
-/// What skopeo's errors contain, and the remedy.
-const REMEDIES: &[(&str, &str)] = &[
-    ("policy.json: no such file", policy::MISSING),
-    ("rejected by policy", policy::REFUSED),
-    (
-        "unauthorized",
-        "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
-    ),
-    (
-        "manifest unknown",
-        "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
-    ),
-    (
-        "no descriptor found for reference",
-        "check the tag: the layout's index.json lists which there are",
-    ),
-    (
-        "index.json: no such file",
-        "no OCI layout is there: write it as `oci:DIRECTORY:TAG`",
-    ),
-    ("name unknown", "check the repository's name"),
-    (
-        "server gave HTTP response to HTTPS client",
-        "a registry without TLS must be allowed with `insecure = true` in /etc/containers/registries.conf.d/",
-    ),
-    (
-        "connection refused",
-        "check that the registry runs and can be reached from here",
-    ),
-    (
-        "no such host",
-        "check the registry's name and this host's DNS",
-    ),
-    (
-        "unknown command \"experimental-image-proxy\"",
-        "this skopeo is too old: 1.9.3 or newer is needed",
-    ),
-];
-
-fn explain(error: Error) -> anyhow::Error {
-    if let Error::SkopeoSpawnError(cause) = error {
-        let result: Result<()> = Err(cause).context("starting `skopeo`");
-        return match result.hint("apt-get install skopeo") {
-            Ok(()) => anyhow!("starting `skopeo`"),
-            Err(error) => error,
-        };
-    }
-    let text = said(&error);
-    let remedy = REMEDIES.iter().find(|(needle, _)| text.contains(needle));
-    let error = anyhow!(text);
-    match remedy {
-        Some((_, remedy)) => match Err::<(), _>(error).hint(*remedy) {
-            Ok(()) => anyhow!("an error without an error"),
-            Err(error) => error,
-        },
-        None => error,
-    }
 }
 
 #[cfg(test)]
@@ -296,7 +233,7 @@ mod tests {
                 Some("check that the registry runs and can be reached from here"),
             ),
         ] {
-            let error = open_through(&reference.parse().unwrap(), None).unwrap_err();
+            let error = open(&reference.parse().unwrap()).unwrap_err();
             assert_eq!(
                 format!("{error:#}"),
                 format!("opening `{reference}`: {said}")
@@ -307,39 +244,16 @@ mod tests {
     }
 
     #[test]
-    fn remedies_fit_what_skopeo_says() {
-        for (said, remedy) in [
-            (
-                "Error loading trust policy: open /etc/containers/policy.json: no such file or directory",
-                policy::MISSING,
-            ),
-            (
-                "Running image oci:/x is rejected by policy.",
-                policy::REFUSED,
-            ),
-            (
-                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
-                "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
-            ),
-            (
-                "no descriptor found for reference \"3\"",
-                "check the tag: the layout's index.json lists which there are",
-            ),
-        ] {
-            let error = explain(Error::Other(said.into()));
-            assert_eq!(error.to_string(), said);
-            assert_eq!(hints(&error)[0].0, remedy);
-        }
-    }
-
-    #[test]
     fn a_missing_skopeo_is_a_hint() {
         let skopeo = Command::new("/nonexistent/skopeo");
-        let reference = "oci:/x".parse().unwrap();
-        let error = open_through(&reference, Some(skopeo)).unwrap_err();
+        // One that is not looked at before it is opened.
+        let reference = "docker-archive:/x".parse().unwrap();
+        let resolved = resolve(&reference, Settings::default(), &Report::silent()).unwrap();
+        let error = fetch(&resolved, Some(skopeo)).map(|_| ()).unwrap_err();
+        let error = explain(error.into());
         assert_eq!(
             format!("{error:#}"),
-            "opening `oci:/x`: starting `skopeo`: No such file or directory (os error 2)"
+            "starting `skopeo`: No such file or directory (os error 2)"
         );
         assert_eq!(hints(&error)[0].0, "apt-get install skopeo");
     }

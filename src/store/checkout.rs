@@ -4,15 +4,14 @@
     reason = "the store owns what lies in its own private directories"
 )]
 
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ostree::{RepoCheckoutAtOptions, gio};
-use rustix::fs::CWD;
+use rustix::io::Errno;
 use tempfile::TempDir;
 
 use crate::hint::Hinted;
+use crate::store::link::Linking;
 use crate::store::{Store, StoredImage};
 
 /// A checked-out image, removed when dropped unless kept.
@@ -50,24 +49,16 @@ impl Store {
             .tempdir_in(parent)
             .with_context(checking_out)?;
         let rootfs = private.path().join("rootfs");
-        let options = RepoCheckoutAtOptions {
-            no_copy_fallback: true,
-            // The empty file is the one of which an image has thousands: more than ext4 allows links (65,000).
-            force_copy_zerosized: true,
-            ..RepoCheckoutAtOptions::default()
-        };
-        let done = self.repo.checkout_at(
-            Some(&options),
-            CWD.as_raw_fd(),
-            &rootfs,
-            &image.commit,
-            gio::Cancellable::NONE,
-        );
-        done.hint(format!(
-            "`{}` must lie on the file system of the repository, `{}`",
-            parent.display(),
-            self.path.display()
-        ))
+        let done = Linking::all(&self.objects, &image.commit, &rootfs);
+        let elsewhere = |error: &anyhow::Error| error.downcast_ref() == Some(&Errno::XDEV);
+        match done {
+            Err(error) if elsewhere(&error) => Err(error).hint(format!(
+                "`{}` must lie on the file system of the repository, `{}`",
+                parent.display(),
+                self.path.display()
+            )),
+            done => done,
+        }
         .with_context(checking_out)?;
         Ok(Checkout { private, rootfs })
     }

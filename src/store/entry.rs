@@ -6,10 +6,13 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use crate::store::object::Meta;
+
 /// The format this build writes; a layer stored in another one is imported again.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 
 /// The prefix that makes a name a whiteout (OCI image-spec, layer.md).
 const WHITEOUT: &str = ".wh.";
@@ -75,6 +78,51 @@ pub(crate) enum Node {
     Whiteout,
     /// Lower layers' content of this directory is not there.
     Opaque,
+}
+
+impl Attributes {
+    /// Of a file of this type, as its object has them.
+    pub(crate) fn meta(&self, kind: FileType, target: Option<&str>) -> Result<Meta> {
+        Ok(Meta {
+            uid: self.uid,
+            gid: self.gid,
+            mode: kind.as_raw_mode() | self.mode,
+            xattrs: self.plain_xattrs()?,
+            target: target.map(str::to_owned),
+        })
+    }
+
+    /// The extended attributes, their values as they are.
+    pub(crate) fn plain_xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let xattrs = self.xattrs.iter();
+        xattrs
+            .map(|(name, value)| Ok((name.clone().into_bytes(), unhex(value)?)))
+            .collect::<Result<_>>()
+            .context("parsing an extended attribute")
+    }
+}
+
+impl Node {
+    /// What its object is, for what has one.
+    pub(crate) fn meta(&self) -> Result<Option<Meta>> {
+        Ok(Some(match self {
+            Self::File { attributes, .. } => attributes.meta(FileType::RegularFile, None)?,
+            Self::Symlink {
+                target, attributes, ..
+            } => attributes.meta(FileType::Symlink, Some(target))?,
+            Self::Dir(_) | Self::Hardlink { .. } | Self::Whiteout | Self::Opaque => {
+                return Ok(None);
+            }
+        }))
+    }
+}
+
+/// The bytes that hexadecimal text stands for.
+pub(crate) fn unhex(text: &str) -> Result<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2);
+    digits
+        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
+        .collect()
 }
 
 /// What a file name means in a layer.
@@ -268,7 +316,7 @@ mod tests {
             entries
         );
         let text = String::from_utf8(bytes).unwrap();
-        let other = text.replacen("\"format\":1", "\"format\":2", 1);
+        let other = text.replacen("\"format\":2", "\"format\":1", 1);
         assert_eq!(deserialize(other.as_bytes(), Path::new("x")).unwrap(), None);
         let cut = &text[..text.trim_end().rfind('\n').unwrap()];
         assert_eq!(

@@ -1,20 +1,19 @@
-//! Import: what an opened image has and the store has not is fetched, layer by layer, then the image is put together.
+//! Import: what an opened image has and the store has not is fetched, all layers at once, then the image is put together.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io::{self, Read};
 
 use anyhow::{Context, Error, Result};
-use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
-use ostree::{MutableTree, gio, glib};
+use containers_image_proxy::oci_spec::image::Digest;
 
 use crate::hint::Hinted;
 use crate::image::remote::RemoteImage;
 use crate::progress::{Event, Report};
 use crate::store::entry::Entry;
+use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
-use crate::store::layer;
-use crate::store::merge::{Scope, Tree};
-use crate::store::{Store, StoredImage, image_ref, layer_ref, metadata};
+use crate::store::merge::Tree;
+use crate::store::{Store, StoredImage, commit, image_ref, metadata, ref_name};
 
 /// The remedy for bytes that are not what the image says of them.
 const DAMAGED: &str =
@@ -26,8 +25,8 @@ const LISTED: usize = 5;
 impl Store {
     /// Brings the image into the store. A layer that is known by its diff_id is not fetched.
     ///
-    /// Each layer is a transaction: an import that is cut short keeps the layers it completed, and nothing refers to
-    /// an incomplete one. libostree writes the file system to disk before it writes a ref.
+    /// An import that is cut short keeps the layers it completed, and nothing refers to an incomplete one; see
+    /// `unsynced` for what a power cut leaves.
     pub fn import(&self, image: RemoteImage, report: &Report) -> Result<StoredImage> {
         let reference = image.reference.clone();
         let importing = || format!("importing `{reference}`");
@@ -51,75 +50,15 @@ impl Store {
     }
 
     fn put_together(&self, image: &RemoteImage, report: &Report) -> Result<StoredImage> {
+        self.begin()?;
+        let lists = self.layers(image, report)?;
         let mut tree = Tree::default();
-        // An image may have a layer twice: the empty one of old builders.
-        let mut lists: HashMap<&Digest, Vec<Entry>> = HashMap::new();
         for (descriptor, diff_id) in image.layers().iter().zip(image.diff_ids()) {
-            let at_layer = || label(descriptor);
-            if !lists.contains_key(diff_id) {
-                let entries = match self.layer_entries(diff_id).with_context(at_layer)? {
-                    Some(entries) => entries,
-                    None => self
-                        .fetch(image, descriptor, diff_id, report)
-                        .with_context(at_layer)?,
-                };
-                lists.insert(diff_id, entries);
-            }
-            if let Some(entries) = lists.get(diff_id) {
-                tree.apply(entries, Scope::Image).with_context(at_layer)?;
-            }
+            let entries = lists.get(diff_id).context("a layer has been lost")?;
+            tree.apply(entries).with_context(|| label(descriptor))?;
         }
-        self.commit_image(image, &tree)
-    }
-
-    /// Fetches one layer and commits it.
-    fn fetch(
-        &self,
-        image: &RemoteImage,
-        descriptor: &Descriptor,
-        diff_id: &Digest,
-        report: &Report,
-    ) -> Result<Vec<Entry>> {
-        let digest = descriptor.digest().to_string();
-        report.event(Event::LayerBegin {
-            digest: digest.clone(),
-            size: descriptor.size(),
-        });
-        let transaction = self.repo.auto_transaction(gio::Cancellable::NONE)?;
-        let mut blob = image.blob(descriptor)?;
-        let counted = Counted {
-            blob: &mut blob,
-            digest: &digest,
-            report,
-        };
-        let read = layer::read(&self.repo, counted, diff_id, self.settings.layer_limit);
-        // Bytes that make no sense are most often not the layer's bytes: skopeo's verdict on them comes first.
-        let layer = match read {
-            Err(error) if is_libostrees(&error) => {
-                return Err(error);
-            }
-            Ok(_) | Err(_) => blob.finish().map_err(Error::from).and(read)?,
-        };
-        let commit = layer::commit(&self.repo, &layer, diff_id)?;
-        self.repo
-            .transaction_set_ref(None, &layer_ref(diff_id), Some(&commit));
-        transaction.commit(gio::Cancellable::NONE)?;
-        if !layer.skipped.is_empty() {
-            report.note(skipped_note(&digest, &layer.skipped));
-        }
-        report.event(Event::LayerDone { digest });
-        Ok(layer.entries)
-    }
-
-    fn commit_image(&self, image: &RemoteImage, tree: &Tree) -> Result<StoredImage> {
-        let transaction = self.repo.auto_transaction(gio::Cancellable::NONE)?;
-        let root = MutableTree::new();
-        tree.write_into(&self.repo, &root)?;
-        let metadata = metadata::write(image)?;
-        let commit = layer::write_commit(&self.repo, &root, Some(&metadata))?;
-        let name = image_ref(&image.manifest_digest);
-        self.repo.transaction_set_ref(None, &name, Some(&commit));
-        transaction.commit(gio::Cancellable::NONE)?;
+        let commit = commit::image(&self.objects, &tree, &metadata::write(image)?)?;
+        self.end(&image_ref(&image.manifest_digest), &commit)?;
         Ok(StoredImage {
             reference: image.reference.clone(),
             index_digest: image.index_digest.clone(),
@@ -128,6 +67,49 @@ impl Store {
             diff_ids: image.diff_ids().to_vec(),
             commit,
         })
+    }
+
+    /// The entries of each of the image's layers: the store's, or fetched. An image may have a layer twice: the empty
+    /// one of old builders.
+    fn layers<'a>(
+        &self,
+        image: &'a RemoteImage,
+        report: &Report,
+    ) -> Result<HashMap<&'a Digest, Vec<Entry>>> {
+        let mut lists = HashMap::new();
+        let mut wanted: Vec<Wanted<'a>> = Vec::new();
+        for (descriptor, diff_id) in image.layers().iter().zip(image.diff_ids()) {
+            let at_layer = || label(descriptor);
+            if lists.contains_key(diff_id) || wanted.iter().any(|w| w.diff_id == diff_id) {
+                continue;
+            }
+            match self.layer_entries(diff_id).with_context(at_layer)? {
+                Some(entries) => drop(lists.insert(diff_id, entries)),
+                None => wanted.push(Wanted {
+                    descriptor,
+                    diff_id,
+                }),
+            }
+        }
+        // The largest first: what takes longest does not begin last.
+        wanted.sort_by_key(|w| Reverse(w.descriptor.size()));
+        let fetch = Fetch {
+            image,
+            limit: self.settings.layer_limit,
+            report,
+        };
+        fetch.all(&self.objects, &wanted, |layer, read| {
+            let commit = commit::layer(&self.objects, &read, layer.diff_id)?;
+            self.set_pending(&ref_name(layer.diff_id), &commit)?;
+            let digest = layer.descriptor.digest().to_string();
+            if !read.skipped.is_empty() {
+                report.note(skipped_note(&digest, &read.skipped));
+            }
+            report.event(Event::LayerDone { digest });
+            lists.insert(layer.diff_id, read.entries);
+            Ok(())
+        })?;
+        Ok(lists)
     }
 
     /// Adds the remedy to an error that has one.
@@ -154,18 +136,6 @@ impl Store {
     }
 }
 
-/// Whether writing failed, not reading.
-fn is_libostrees(error: &Error) -> bool {
-    error
-        .chain()
-        .any(<dyn std::error::Error>::is::<glib::Error>)
-}
-
-/// A layer as errors name it.
-fn label(descriptor: &Descriptor) -> String {
-    format!("layer {}", descriptor.digest())
-}
-
 fn skipped_note(digest: &str, skipped: &[String]) -> String {
     let mut listed: Vec<_> = skipped
         .iter()
@@ -180,24 +150,4 @@ fn skipped_note(digest: &str, skipped: &[String]) -> String {
         skipped.len(),
         listed.join(", ")
     )
-}
-
-/// Reports how much of a blob has been read.
-struct Counted<'a, R> {
-    blob: R,
-    digest: &'a str,
-    report: &'a Report,
-}
-
-impl<R: Read> Read for Counted<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.blob.read(buffer)?;
-        if read > 0 {
-            self.report.event(Event::LayerBytes {
-                digest: self.digest.to_owned(),
-                bytes: read as u64,
-            });
-        }
-        Ok(read)
-    }
 }

@@ -1,25 +1,27 @@
-//! One layer's way into the repository: its members become objects, its entries a list, both a commit.
+//! One layer's way into the store: its members become objects, its entries a list, both a commit.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::Digest;
-use ostree::gio::{self, prelude::Cast, prelude::OutputStreamExtManual};
-use ostree::{ContentWriter, MutableTree, Repo, RepoFile};
-use rustix::fs::FileType;
 use tar::EntryType;
 
 use crate::image::hex;
 use crate::store::archive::{Archive, Member};
 use crate::store::entry::{self, Attributes, Entry, Meaning, Node, clean_path};
 use crate::store::inflate::{Hashed, inflate};
-use crate::store::merge::{Metadata, Scope, Tree, xattrs_variant};
+use crate::store::object::{CHUNK, Meta, SELINUX};
+use crate::store::queue::{Content, Job, Queue};
 
-/// Files up to this size are handed to libostree in one piece, larger ones as a stream.
-const SMALL: u64 = 128 * 1024;
+/// Files up to this size are held whole, larger ones go to their writer in pieces.
+const SMALL: u64 = 1024 * 1024;
 
-/// Set by the policy of the host that runs the container, not by the image.
-const SELINUX: &[u8] = b"security.selinux";
+/// Pieces of a large file that wait for their writer.
+const PIECES: usize = 4;
+
+/// How many entries a layer may have: each costs memory until the image is put together.
+const MOST_ENTRIES: usize = 4_000_000;
 
 /// What a layer holds.
 #[derive(Debug, Default)]
@@ -29,88 +31,134 @@ pub(crate) struct Layer {
     pub(crate) skipped: Vec<String>,
 }
 
-/// Reads a layer's blob to its end, writes its files as objects of the running transaction, and checks the diff_id.
+/// Reads a layer's blob to its end, hands its files to the writers, waits for them, and checks the diff_id.
 ///
 /// A layer that unpacks to more than `limit` bytes is refused.
-pub(crate) fn read(repo: &Repo, blob: impl Read, diff_id: &Digest, limit: u64) -> Result<Layer> {
-    let mut archive = Archive::new(Hashed::new(inflate(blob)?, diff_id, limit)?);
-    let mut layer = Layer::default();
-    while let Some(member) = archive.next_member()? {
-        layer
-            .add(repo, &member, archive.content())
-            .with_context(|| member.label())?;
+pub(crate) fn read(queue: &Queue, blob: impl Read, diff_id: &Digest, limit: u64) -> Result<Layer> {
+    // Hashed in large pieces, whatever the archive's headers ask for.
+    let stream = BufReader::with_capacity(CHUNK, Hashed::new(inflate(blob)?, diff_id, limit)?);
+    let mut archive = Archive::new(stream);
+    let (done, written) = channel();
+    let mut reading = Reading {
+        queue,
+        done,
+        layer: Layer::default(),
+    };
+    let read = reading.all(&mut archive);
+    let Reading {
+        done, mut layer, ..
+    } = reading;
+    drop(done);
+    // What cannot be written is told before what cannot be read: that may be the reason.
+    for (place, checksum) in written {
+        let checksum = checksum.with_context(|| label(&layer.entries[place]))?;
+        if let Node::File { object, .. } | Node::Symlink { object, .. } =
+            &mut layer.entries[place].node
+        {
+            *object = checksum;
+        }
     }
-    archive.into_inner().verify()?;
+    read?;
+    archive.into_inner().into_inner().verify()?;
     Ok(layer)
 }
 
-/// Commits a layer that has been read: `rootfs/` keeps its objects alive, `entries` says what they are.
-pub(crate) fn commit(repo: &Repo, layer: &Layer, diff_id: &Digest) -> Result<String> {
-    let mut tree = Tree::default();
-    tree.apply(&layer.entries, Scope::Layer)?;
-    let list = entry::serialize(diff_id.as_ref(), &layer.entries)?;
-    let mode = FileType::RegularFile.as_raw_mode() | 0o600;
-    let list = repo
-        .write_regfile_inline(None, 0, 0, mode, None, &list, gio::Cancellable::NONE)
-        .context("writing the list of entries")?;
-    let private = Attributes {
-        mode: 0o700,
-        ..Attributes::default()
-    };
-    let top = MutableTree::new();
-    top.set_metadata_checksum(&Metadata::new(repo).checksum(&private)?);
-    top.replace_file("entries", &list)?;
-    tree.write_into(repo, &top.ensure_dir("rootfs")?)?;
-    write_commit(repo, &top, None)
+/// A layer being read.
+struct Reading<'a> {
+    queue: &'a Queue,
+    done: Sender<(usize, Result<String>)>,
+    layer: Layer,
 }
 
-/// Writes a tree's directories and a commit of it with the given metadata.
-pub(crate) fn write_commit(
-    repo: &Repo,
-    tree: &MutableTree,
-    metadata: Option<&ostree::glib::Variant>,
-) -> Result<String> {
-    let root = repo
-        .write_mtree(tree, gio::Cancellable::NONE)
-        .context("writing the directories")?;
-    let Ok(root) = root.downcast::<RepoFile>() else {
-        bail!("libostree returned a tree of another kind");
-    };
-    // No time: equal content is one commit.
-    let commit =
-        repo.write_commit_with_time(None, None, None, metadata, &root, 0, gio::Cancellable::NONE);
-    Ok(commit.context("writing the commit")?.into())
-}
+impl Reading<'_> {
+    fn all(&mut self, archive: &mut Archive<impl Read>) -> Result<()> {
+        while let Some(member) = archive.next_member()? {
+            self.add(&member, archive.content())
+                .with_context(|| member.label())?;
+        }
+        Ok(())
+    }
 
-impl Layer {
-    fn add(&mut self, repo: &Repo, member: &Member, content: impl Read) -> Result<()> {
+    fn add(&mut self, member: &Member, content: impl Read) -> Result<()> {
+        let place = self.layer.entries.len();
+        if place == MOST_ENTRIES {
+            bail!("the layer has more than {MOST_ENTRIES} entries");
+        }
         let (path, node) = match entry::meaning(clean_path(&member.path)?)? {
             Meaning::Nothing => return Ok(()),
             Meaning::Whiteout(path) => (path, Node::Whiteout),
             Meaning::Opaque(path) => (path, Node::Opaque),
             Meaning::Plain(path) => {
-                let Some(node) = node(repo, member, content)? else {
-                    self.skipped.push(path);
+                let Some(node) = node(member)? else {
+                    self.layer.skipped.push(path);
                     return Ok(());
                 };
                 (path, node)
             }
         };
-        self.entries.push(Entry { path, node });
-        Ok(())
+        let meta = node.meta()?;
+        self.layer.entries.push(Entry { path, node });
+        match meta {
+            Some(meta) if meta.target.is_none() => self.file(place, meta, member.size, content),
+            Some(meta) => self.put(place, meta, Content::Whole(Vec::new())),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&self, place: usize, meta: Meta, size: u64, mut content: impl Read) -> Result<()> {
+        if size <= SMALL {
+            let mut whole = Vec::with_capacity(usize::try_from(size)?);
+            content.read_to_end(&mut whole)?;
+            return self.put(place, meta, Content::Whole(whole));
+        }
+        let (pieces, writer) = sync_channel(PIECES);
+        self.put(place, meta, Content::Pieces(size, writer))?;
+        loop {
+            let mut piece = Vec::with_capacity(CHUNK);
+            if content
+                .by_ref()
+                .take(CHUNK as u64)
+                .read_to_end(&mut piece)?
+                == 0
+            {
+                return Ok(());
+            }
+            if pieces.send(piece).is_err() {
+                return Err(io::Error::other("its writer has stopped").into());
+            }
+        }
+    }
+
+    fn put(&self, place: usize, meta: Meta, content: Content) -> Result<()> {
+        let done = self.done.clone();
+        let job = Job {
+            meta,
+            content,
+            place,
+            done,
+        };
+        if self.queue.put(job) {
+            return Ok(());
+        }
+        Err(anyhow!("another file could not be written"))
     }
 }
 
-/// What the member is, its object written; `None` for what cannot be stored.
-fn node(repo: &Repo, member: &Member, content: impl Read) -> Result<Option<Node>> {
+/// The entry as errors name it.
+fn label(entry: &Entry) -> String {
+    format!("entry `{}`", entry.path)
+}
+
+/// What the member is, its object still to be written; `None` for what cannot be stored.
+fn node(member: &Member) -> Result<Option<Node>> {
+    let object = String::new();
     Ok(Some(match member.kind {
-        EntryType::Regular | EntryType::Continuous => {
-            let attributes = attributes(member)?;
-            let object = write_file(repo, &attributes, member.size, content)?;
-            Node::File { object, attributes }
-        }
+        EntryType::Regular | EntryType::Continuous => Node::File {
+            object,
+            attributes: attributes(member)?,
+        },
         EntryType::Directory => Node::Dir(attributes(member)?),
-        EntryType::Symlink => symlink(repo, member)?,
+        EntryType::Symlink => symlink(member)?,
         EntryType::Link => Node::Hardlink {
             target: hardlink_target(&member.link)?,
         },
@@ -123,7 +171,7 @@ fn node(repo: &Repo, member: &Member, content: impl Read) -> Result<Option<Node>
     }))
 }
 
-fn symlink(repo: &Repo, member: &Member) -> Result<Node> {
+fn symlink(member: &Member) -> Result<Node> {
     let mut attributes = attributes(member)?;
     // Linux gives every symbolic link this mode.
     attributes.mode = 0o777;
@@ -133,20 +181,8 @@ fn symlink(repo: &Repo, member: &Member) -> Result<Node> {
     if target.is_empty() || target.len() > 4095 || target.contains('\0') {
         bail!("its target is no path");
     }
-    let (uid, gid) = (attributes.uid, attributes.gid);
-    let xattrs = xattrs_variant(&attributes.xattrs)?;
-    let object = repo
-        .write_symlink(
-            None,
-            uid,
-            gid,
-            Some(&xattrs),
-            target,
-            gio::Cancellable::NONE,
-        )
-        .context("writing the link")?;
     Ok(Node::Symlink {
-        object: object.into(),
+        object: String::new(),
         target: target.to_owned(),
         attributes,
     })
@@ -183,88 +219,43 @@ fn attributes(member: &Member) -> Result<Attributes> {
     })
 }
 
-fn write_file(
-    repo: &Repo,
-    attributes: &Attributes,
-    size: u64,
-    mut content: impl Read,
-) -> Result<String> {
-    let mode = FileType::RegularFile.as_raw_mode() | attributes.mode;
-    let (uid, gid) = (attributes.uid, attributes.gid);
-    let xattrs = xattrs_variant(&attributes.xattrs)?;
-    if size <= SMALL {
-        let mut data = Vec::new();
-        content.read_to_end(&mut data)?;
-        let object = repo
-            .write_regfile_inline(
-                None,
-                uid,
-                gid,
-                mode,
-                Some(&xattrs),
-                &data,
-                gio::Cancellable::NONE,
-            )
-            .context("writing the file")?;
-        return Ok(object.into());
-    }
-    let writer = repo
-        .write_regfile(None, uid, gid, mode, size, Some(&xattrs))
-        .context("writing the file")?;
-    copy(&mut content, &writer)?;
-    Ok(writer
-        .finish(gio::Cancellable::NONE)
-        .context("writing the file")?
-        .into())
-}
-
-/// As `io::copy`, with a larger buffer (each piece goes through GObject's stream) and libostree's own errors.
-fn copy(from: &mut impl Read, to: &ContentWriter) -> Result<()> {
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(read) => {
-                let (_, error) = to
-                    .write_all(&buffer[..read], gio::Cancellable::NONE)
-                    .context("writing the file")?;
-                if let Some(error) = error {
-                    return Err(error).context("writing the file");
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::str::FromStr;
 
-    use ostree::RepoMode;
+    use ostree::{Repo, RepoMode, gio};
     use tar::{Builder, Header};
 
     use super::*;
+    use crate::store::commit;
+    use crate::store::merge::Tree;
+    use crate::store::objects::Objects;
+    use crate::store::queue::with_writers;
 
-    fn repo() -> (tempfile::TempDir, Repo) {
+    /// An empty repository.
+    fn repo() -> (tempfile::TempDir, Objects) {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::new_for_path(dir.path());
         repo.create(RepoMode::Bare, gio::Cancellable::NONE).unwrap();
-        repo.set_disable_fsync(true);
-        (dir, repo)
+        let objects = Objects::open(dir.path()).unwrap();
+        (dir, objects)
+    }
+
+    fn read_blob(blob: &[u8], diff_id: &str) -> Result<Layer> {
+        let (_dir, objects) = repo();
+        let diff_id = Digest::from_str(diff_id).unwrap();
+        let layer = with_writers(&objects, 2, |queue| read(queue, blob, &diff_id, u64::MAX))?;
+        Tree::default().apply(&layer.entries)?;
+        commit::layer(&objects, &layer, &diff_id)?;
+        Ok(layer)
     }
 
     /// Reads an archive as a layer whose diff_id is right.
     fn read_archive(archive: &[u8]) -> Result<Layer> {
-        let (_dir, repo) = repo();
-        let transaction = repo.auto_transaction(gio::Cancellable::NONE).unwrap();
-        let diff_id = format!("sha256:{}", hex(&openssl::sha::sha256(archive)));
-        let diff_id = Digest::from_str(&diff_id).unwrap();
-        let layer = read(&repo, archive, &diff_id, u64::MAX)?;
-        commit(&repo, &layer, &diff_id)?;
-        transaction.commit(gio::Cancellable::NONE).unwrap();
-        Ok(layer)
+        read_blob(
+            archive,
+            &format!("sha256:{}", hex(&openssl::sha::sha256(archive))),
+        )
     }
 
     /// A header with the name as it is: the `tar` crate would refuse to write the hostile ones.
@@ -446,17 +437,9 @@ mod tests {
 
     #[test]
     fn another_content_than_the_config_says_is_refused() {
-        let (_dir, repo) = repo();
-        let _transaction = repo.auto_transaction(gio::Cancellable::NONE).unwrap();
         let diff_id = format!("sha256:{}", "0".repeat(64));
         let bytes = archive(&[file(b"f")]);
-        let error = read(
-            &repo,
-            &bytes[..],
-            &Digest::from_str(&diff_id).unwrap(),
-            u64::MAX,
-        )
-        .unwrap_err();
+        let error = read_blob(&bytes, &diff_id).unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

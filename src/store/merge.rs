@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail};
-use ostree::glib::{self, prelude::ToVariant};
-use ostree::{MutableTree, ObjectType, Repo, gio};
 
-use crate::store::entry::{Attributes, Entry, Node, Xattrs, parent};
+use crate::store::commit::{Directory, Names, write_dirmeta};
+use crate::store::entry::{Attributes, Entry, Node, parent};
+use crate::store::objects::Objects;
 
 /// A directory of the merged image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +20,6 @@ enum Child {
     Dir(Tree),
     File(String),
     Symlink(String),
-}
-
-/// How much of an image a tree holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// One layer by itself: hard links into lower layers are left out.
-    Layer,
-    /// All layers up to this one.
-    Image,
 }
 
 impl Default for Tree {
@@ -46,7 +37,7 @@ impl Default for Tree {
 
 impl Tree {
     /// Lays a layer over the tree: its whiteouts first, for they concern lower layers alone, then its entries.
-    pub(crate) fn apply(&mut self, entries: &[Entry], scope: Scope) -> Result<()> {
+    pub(crate) fn apply(&mut self, entries: &[Entry]) -> Result<()> {
         for entry in entries {
             let hidden = match entry.node {
                 Node::Whiteout => self.remove(&entry.path),
@@ -56,24 +47,21 @@ impl Tree {
             hidden.with_context(|| format!("the whiteout of `{}`", entry.path))?;
         }
         for entry in entries {
-            self.put(entry, scope)
+            self.put(entry)
                 .with_context(|| format!("entry `{}`", entry.path))?;
         }
         Ok(())
     }
 
-    fn put(&mut self, entry: &Entry, scope: Scope) -> Result<()> {
+    fn put(&mut self, entry: &Entry) -> Result<()> {
         let child = match &entry.node {
             Node::Whiteout | Node::Opaque => return Ok(()),
             Node::Dir(attributes) => return self.put_dir(&entry.path, attributes),
             Node::File { object, .. } => Child::File(object.clone()),
             Node::Symlink { object, .. } => Child::Symlink(object.clone()),
-            Node::Hardlink { target } => match (self.linked(target), scope) {
-                (Some(child), _) => child,
-                (None, Scope::Layer) => return Ok(()),
-                (None, Scope::Image) => {
-                    bail!("it is a hard link to `{target}`, which is no file of the image")
-                }
+            Node::Hardlink { target } => match self.linked(target) {
+                Some(child) => child,
+                None => bail!("it is a hard link to `{target}`, which is no file of the image"),
             },
         };
         let Some(name) = file_name(&entry.path) else {
@@ -160,75 +148,39 @@ impl Tree {
         }
     }
 
-    /// Fills an OSTree directory; its metadata goes into the repository's running transaction.
-    pub(crate) fn write_into(&self, repo: &Repo, mtree: &MutableTree) -> Result<()> {
-        self.fill(mtree, &mut Metadata::new(repo))
+    /// Writes the tree's directories, from the bottom up; the checksums of the root's names and metadata.
+    pub(crate) fn write(&self, objects: &Objects) -> Result<Directory> {
+        self.write_with(objects, &mut Known::default())
     }
 
-    fn fill(&self, mtree: &MutableTree, metadata: &mut Metadata<'_>) -> Result<()> {
-        mtree.set_metadata_checksum(&metadata.checksum(&self.attributes)?);
+    fn write_with(&self, objects: &Objects, known: &mut Known) -> Result<Directory> {
+        let mut names = Names::default();
         for (name, child) in &self.children {
             match child {
-                Child::Dir(dir) => dir.fill(&mtree.ensure_dir(name)?, metadata)?,
-                Child::File(object) | Child::Symlink(object) => mtree.replace_file(name, object)?,
+                Child::Dir(dir) => names.dir(name, &dir.write_with(objects, known)?)?,
+                Child::File(object) | Child::Symlink(object) => names.file(name, object)?,
             }
         }
-        Ok(())
+        Ok(Directory {
+            tree: names.write(objects)?,
+            meta: known.meta(objects, &self.attributes)?,
+        })
     }
 }
 
-/// Writes directory metadata, each kind once: most directories of an image are alike.
-pub(crate) struct Metadata<'a> {
-    repo: &'a Repo,
-    known: HashMap<Attributes, String>,
-}
+/// Directory metadata that has been written: most directories of an image are alike.
+#[derive(Default)]
+struct Known(HashMap<Attributes, String>);
 
-impl<'a> Metadata<'a> {
-    pub(crate) fn new(repo: &'a Repo) -> Self {
-        Self {
-            repo,
-            known: HashMap::new(),
-        }
-    }
-
-    pub(crate) fn checksum(&mut self, attributes: &Attributes) -> Result<String> {
-        if let Some(known) = self.known.get(attributes) {
+impl Known {
+    fn meta(&mut self, objects: &Objects, attributes: &Attributes) -> Result<String> {
+        if let Some(known) = self.0.get(attributes) {
             return Ok(known.clone());
         }
-        let mode = rustix::fs::FileType::Directory.as_raw_mode() | attributes.mode;
-        // `OSTREE_DIRMETA_GVARIANT_FORMAT`: integers are big-endian.
-        let variant = glib::Variant::tuple_from_iter([
-            attributes.uid.to_be().to_variant(),
-            attributes.gid.to_be().to_variant(),
-            mode.to_be().to_variant(),
-            xattrs_variant(&attributes.xattrs)?,
-        ]);
-        let written =
-            self.repo
-                .write_metadata(ObjectType::DirMeta, None, &variant, gio::Cancellable::NONE);
-        let checksum = written.context("writing a directory's metadata")?.to_hex();
-        self.known.insert(attributes.clone(), checksum.clone());
+        let checksum = write_dirmeta(objects, attributes)?;
+        self.0.insert(attributes.clone(), checksum.clone());
         Ok(checksum)
     }
-}
-
-/// Extended attributes as OSTree has them, `a(ayay)`; names end with a NUL byte.
-pub(crate) fn xattrs_variant(xattrs: &Xattrs) -> Result<glib::Variant> {
-    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-    for (name, value) in xattrs {
-        let mut name = name.clone().into_bytes();
-        name.push(0);
-        pairs.push((name, unhex(value)?));
-    }
-    Ok(pairs.to_variant())
-}
-
-fn unhex(text: &str) -> Result<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
-        .collect::<Result<_>>()
-        .context("parsing an extended attribute")
 }
 
 fn parts(path: &str) -> impl Iterator<Item = &str> {
@@ -242,6 +194,10 @@ fn file_name(path: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use ostree::gio::prelude::Cast;
+    use ostree::glib::prelude::ToVariant;
+    use ostree::{MutableTree, ObjectType, Repo, RepoFile, RepoMode, gio};
+
     use super::*;
 
     fn entry(path: &str, node: Node) -> Entry {
@@ -308,7 +264,7 @@ mod tests {
     fn merged(layers: &[&[Entry]]) -> Result<Vec<String>> {
         let mut tree = Tree::default();
         for layer in layers {
-            tree.apply(layer, Scope::Image)?;
+            tree.apply(layer)?;
         }
         Ok(show(&tree))
     }
@@ -404,5 +360,55 @@ mod tests {
             let found = format!("{:#}", merged(&[&base, &[upper]]).unwrap_err());
             assert_eq!(found, error);
         }
+    }
+
+    /// As libostree writes the same tree.
+    fn by_libostree(repo: &Repo, tree: &Tree, into: &MutableTree) {
+        let none = gio::Cancellable::NONE;
+        let a = &tree.attributes;
+        let no_xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mode = rustix::fs::FileType::Directory.as_raw_mode() | a.mode;
+        let meta = (a.uid.to_be(), a.gid.to_be(), mode.to_be(), no_xattrs).to_variant();
+        let meta = repo.write_metadata(ObjectType::DirMeta, None, &meta, none);
+        into.set_metadata_checksum(&meta.unwrap().to_hex());
+        for (name, child) in &tree.children {
+            match child {
+                Child::Dir(dir) => by_libostree(repo, dir, &into.ensure_dir(name).unwrap()),
+                Child::File(object) | Child::Symlink(object) => {
+                    into.replace_file(name, object).unwrap();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_tree_is_libostrees() {
+        let place = tempfile::tempdir().unwrap();
+        let repo = Repo::new_for_path(place.path());
+        let none = gio::Cancellable::NONE;
+        repo.create(RepoMode::Bare, none).unwrap();
+        let objects = Objects::open(place.path()).unwrap();
+        let mut tree = Tree::default();
+        let mut entries: Vec<_> = (0..300)
+            .map(|i| file(&format!("many/f{i}"), &format!("{i:064x}")))
+            .collect();
+        let long = "n".repeat(250);
+        entries.push(file(&format!("deep/er/{long}"), &"ab".repeat(32)));
+        entries.push(dir("empty", 0o1777));
+        tree.apply(&entries).unwrap();
+        let ours = tree.write(&objects).unwrap();
+        let transaction = repo.auto_transaction(none).unwrap();
+        let theirs = MutableTree::new();
+        by_libostree(&repo, &tree, &theirs);
+        let root = repo.write_mtree(&theirs, none).unwrap();
+        let root = root.downcast::<RepoFile>().unwrap();
+        transaction.commit(none).unwrap();
+        assert_eq!(
+            (ours.tree, ours.meta),
+            (
+                root.tree_get_contents_checksum().unwrap().to_string(),
+                root.tree_get_metadata_checksum().unwrap().to_string()
+            )
+        );
     }
 }

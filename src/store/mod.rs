@@ -3,8 +3,10 @@
 //! ```text
 //! /var/lib/bedplate/repo/            0700
 //!   refs/heads/bedplate/
-//!     layer/sha256-HEX               by diff_id: rootfs/ (the layer's own files), entries (what they are)
+//!     layer/sha256-HEX               by diff_id: objects/ (the layer's own files), entries (what they are)
 //!     image/sha256-HEX               by manifest digest: the merged tree; metadata: reference, digests, manifest, config
+//!     pending/sha256-HEX             a layer that may not be on disk yet
+//!     kept/sha256-HEX                the same commit, of an image that stays whether or not it is installed
 //!   objects/                         one object per distinct file: content, owner, mode and extended attributes
 //! ```
 //!
@@ -14,17 +16,24 @@
 
 mod archive;
 mod checkout;
+mod commit;
 mod entry;
-#[allow(dead_code, reason = "the importer moves to it next")]
+mod fetch;
 mod gvariant;
 mod import;
 mod inflate;
+mod kept;
 mod layer;
+mod link;
 mod merge;
 mod metadata;
-#[allow(dead_code, reason = "the importer moves to it next")]
 mod object;
+mod objects;
+mod queue;
 pub mod settings;
+mod space;
+mod tree;
+mod unsynced;
 
 use std::fmt;
 use std::io::Read;
@@ -40,6 +49,7 @@ pub use crate::store::checkout::Checkout;
 use crate::image::reference::ImageRef;
 use crate::root::Root;
 use crate::store::entry::Entry;
+use crate::store::objects::Objects;
 use crate::store::settings::Settings;
 
 /// Where the repository lies in the host root.
@@ -48,6 +58,7 @@ const REPO: &str = "/var/lib/bedplate/repo";
 /// The repository.
 pub struct Store {
     repo: Repo,
+    objects: Objects,
     path: PathBuf,
     settings: Settings,
 }
@@ -87,6 +98,7 @@ impl Store {
         repo.create(RepoMode::Bare, gio::Cancellable::NONE)
             .with_context(opening)?;
         Ok(Self {
+            objects: Objects::open(&path).with_context(opening)?,
             repo,
             path,
             settings,
@@ -123,11 +135,24 @@ impl Store {
 
     /// The entries of a layer that is in the store; one stored in another format counts as missing.
     fn layer_entries(&self, diff_id: &Digest) -> Result<Option<Vec<Entry>>> {
-        let name = layer_ref(diff_id);
-        if self.repo.resolve_rev(&name, true)?.is_none() {
-            return Ok(None);
+        match self.layer(diff_id)? {
+            Some(name) => self.entries_of(&name),
+            None => Ok(None),
         }
-        let (object, _) = MutableTree::from_commit(&self.repo, &name)?.lookup("entries")?;
+    }
+
+    /// The ref of a layer that the store has.
+    fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
+        for name in [layer_ref(diff_id), pending_ref(diff_id)] {
+            if self.repo.resolve_rev(&name, true)?.is_some() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
+    fn entries_of(&self, layer: &str) -> Result<Option<Vec<Entry>>> {
+        let (object, _) = MutableTree::from_commit(&self.repo, layer)?.lookup(commit::ENTRIES)?;
         let object = object.context("it has no list of entries")?;
         let (stream, _, _) = self.repo.load_file(&object, gio::Cancellable::NONE)?;
         let mut bytes = Vec::new();
@@ -136,12 +161,21 @@ impl Store {
             .into_read()
             .read_to_end(&mut bytes)
             .context("reading its entries")?;
-        entry::deserialize(&bytes, Path::new(&name))
+        entry::deserialize(&bytes, Path::new(layer))
     }
 }
 
 fn layer_ref(diff_id: &Digest) -> String {
-    format!("bedplate/layer/{}", ref_name(diff_id))
+    layer_ref_of(&ref_name(diff_id))
+}
+
+/// The ref of a layer by the last component of its name.
+fn layer_ref_of(name: &str) -> String {
+    format!("bedplate/layer/{name}")
+}
+
+fn pending_ref(diff_id: &Digest) -> String {
+    format!("{}/{}", unsynced::PENDING, ref_name(diff_id))
 }
 
 fn image_ref(manifest_digest: &Digest) -> String {

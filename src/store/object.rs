@@ -120,6 +120,7 @@ pub(crate) fn dirmeta(uid: u32, gid: u32, mode: u32, attributes: &[(Vec<u8>, Vec
 }
 
 /// The checksum of a file object as it lies on disk.
+#[allow(dead_code, reason = "verify's, which follows")]
 pub(crate) fn checksum(path: &Path) -> Result<String> {
     let hashing = || format!("hashing `{}`", path.display());
     let meta = Meta::of(path).with_context(hashing)?;

@@ -112,12 +112,13 @@ impl Prepared {
 /// Prepares every image of the set.
 pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
-    let store = Store::open(host.root, config::load(host.root)?.store)?;
+    let config = config::load(host.root)?;
+    let store = Store::open(host.root, config.store)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
-        let one = fetch(host, request, &store, reference)?;
+        let one = fetch(host, request, &store, config.network, reference)?;
         if fetched.iter().any(|(other, _)| other.name == one.name) {
             bail!("two images of the set would both be called `{}`", one.name);
         }

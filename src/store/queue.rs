@@ -1,0 +1,161 @@
+//! Files on their way from the layers that are being read to the threads that write them.
+//!
+//! The files that wait have a bounded number of bytes in all. A large file is never held whole: it comes through a
+//! channel of its own, from the layer that is reading it to the one writer that took it, so that no layer ever waits
+//! for another layer's reader.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use anyhow::Result;
+
+use crate::store::object::Meta;
+use crate::store::objects::Objects;
+
+/// How many bytes may wait to be written.
+const WAITING: usize = 16 * 1024 * 1024;
+
+/// What a file that waits costs beside its content: an empty one is not free.
+const OVERHEAD: usize = 256;
+
+/// The content of a file to be written.
+pub(crate) enum Content {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// So many bytes, in pieces.
+    Pieces(u64, Receiver<Vec<u8>>),
+}
+
+/// A file to be written.
+pub(crate) struct Job {
+    pub(crate) meta: Meta,
+    pub(crate) content: Content,
+    /// Which of its layer's entries it is.
+    pub(crate) place: usize,
+    /// Where its checksum goes; dropped without a word when its pieces ended too soon.
+    pub(crate) done: Sender<(usize, Result<String>)>,
+}
+
+/// The files that wait.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// A file waits, or none ever will.
+    work: Condvar,
+    /// A file has been written, or one could not be.
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    closed: bool,
+    failed: bool,
+}
+
+/// Does work that puts files into a queue while so many threads write them; all are written when it returns.
+pub(crate) fn with_writers<T>(
+    objects: &Objects,
+    threads: usize,
+    work: impl FnOnce(&Queue) -> T,
+) -> T {
+    /// The writers end also when the work panics.
+    struct Closing<'a>(&'a Queue);
+    impl Drop for Closing<'_> {
+        fn drop(&mut self) {
+            self.0.lock().closed = true;
+            self.0.work.notify_all();
+        }
+    }
+    let queue = Queue::default();
+    thread::scope(|scope| {
+        let closing = Closing(&queue);
+        for _ in 0..threads {
+            scope.spawn(|| queue.write_to(objects));
+        }
+        work(closing.0)
+    })
+}
+
+impl Queue {
+    /// Adds a file, when there is room; `false` once a file could not be written.
+    pub(crate) fn put(&self, job: Job) -> bool {
+        let cost = job.cost();
+        let mut state = self.lock();
+        // One file is always let in: none may be larger than the room.
+        while state.bytes > 0 && state.bytes + cost > WAITING && !state.failed {
+            state = wait(&self.room, state);
+        }
+        if state.failed {
+            return false;
+        }
+        state.bytes += cost;
+        state.jobs.push_back(job);
+        drop(state);
+        self.work.notify_one();
+        true
+    }
+
+    /// Writes files until the queue is closed and empty.
+    fn write_to(&self, objects: &Objects) {
+        while let Some(job) = self.take() {
+            let cost = job.cost();
+            let failed = job.write(objects);
+            let mut state = self.lock();
+            state.bytes -= cost;
+            state.failed |= failed;
+            drop(state);
+            self.room.notify_all();
+        }
+    }
+
+    fn take(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            if state.closed {
+                return None;
+            }
+            state = wait(&self.work, state);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wait<'a>(on: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    on.wait(state).unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Job {
+    fn cost(&self) -> usize {
+        match &self.content {
+            Content::Whole(bytes) => bytes.len() + OVERHEAD,
+            // Its pieces are bounded by their channel.
+            Content::Pieces(..) => OVERHEAD,
+        }
+    }
+
+    /// Writes the file and says so; whether that failed.
+    fn write(self, objects: &Objects) -> bool {
+        let written = match self.content {
+            Content::Whole(bytes) => objects.write(&self.meta, &bytes),
+            Content::Pieces(size, pieces) => match objects.write_pieces(&self.meta, size, pieces) {
+                Ok(None) => return false,
+                Ok(Some(checksum)) => Ok(checksum),
+                Err(error) => Err(error),
+            },
+        };
+        let failed = written.is_err();
+        // A layer that has failed already does not listen any more.
+        let _ = self.done.send((self.place, written));
+        failed
+    }
+}

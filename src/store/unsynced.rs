@@ -1,0 +1,101 @@
+//! What is not on disk yet: objects are written without waiting for the disk, and one wait comes before the refs.
+//!
+//! Until then a layer that is complete has a ref below `bedplate/pending/`, and the repository has the file `unsynced`
+//! with the boot's id. A command that was killed has lost nothing: its pages are still there, and whoever comes next
+//! in the same boot takes its layers as they are. After a power cut an object may be torn, but then nothing that is
+//! on disk refers to it: all that no ref names goes before anything is written again.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the store owns what lies in its own private directories"
+)]
+
+use std::fs;
+use std::io::ErrorKind;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use ostree::{RepoPruneFlags, gio};
+
+use crate::store::{Store, layer_ref_of};
+
+/// Refs of layers that may not be on disk yet.
+pub(crate) const PENDING: &str = "bedplate/pending";
+
+impl Store {
+    /// Before anything is written.
+    pub(crate) fn begin(&self) -> Result<()> {
+        let beginning = || format!("preparing the store `{}`", self.path.display());
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        match fs::read_to_string(self.mark()) {
+            Ok(found) if found == boot && !boot.is_empty() => return Ok(()),
+            Ok(_) => self.forget_torn().with_context(beginning)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(beginning),
+        }
+        let mark = || -> std::io::Result<()> {
+            let mut file = fs::File::create(self.mark())?;
+            file.write_all(boot.as_bytes())?;
+            file.sync_all()?;
+            fs::File::open(&self.path)?.sync_all()
+        };
+        mark().with_context(beginning)
+    }
+
+    /// Remembers a complete layer that may not be on disk yet.
+    pub(crate) fn set_pending(&self, diff_id: &str, commit: &str) -> Result<()> {
+        self.repo.set_disable_fsync(true);
+        let name = format!("{PENDING}/{diff_id}");
+        let set = self
+            .repo
+            .set_ref_immediate(None, &name, Some(commit), gio::Cancellable::NONE);
+        self.repo.set_disable_fsync(false);
+        Ok(set?)
+    }
+
+    /// Waits for the disk, then gives the pending layers and the image their refs.
+    pub(crate) fn end(&self, image: &str, commit: &str) -> Result<()> {
+        self.objects.sync()?;
+        let none = gio::Cancellable::NONE;
+        for (name, layer) in self.pending()? {
+            self.repo
+                .set_ref_immediate(None, &layer_ref_of(&name), Some(&layer), none)?;
+        }
+        self.repo
+            .set_ref_immediate(None, image, Some(commit), none)?;
+        self.forget_pending()?;
+        Ok(fs::remove_file(self.mark())?)
+    }
+
+    /// The pending layers: the last component of each ref, and the commit.
+    fn pending(&self) -> Result<Vec<(String, String)>> {
+        let none = gio::Cancellable::NONE;
+        let refs = self.repo.list_refs(Some(PENDING), none)?;
+        let names = refs.into_iter();
+        Ok(names
+            .filter_map(|(name, commit)| Some((name.rsplit('/').next()?.to_owned(), commit)))
+            .collect())
+    }
+
+    fn forget_pending(&self) -> Result<()> {
+        for (name, _) in self.pending()? {
+            let name = format!("{PENDING}/{name}");
+            self.repo
+                .set_ref_immediate(None, &name, None, gio::Cancellable::NONE)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a power cut may have torn: all that no ref names.
+    fn forget_torn(&self) -> Result<()> {
+        tracing::info!("removing what an import left when the power failed");
+        self.forget_pending()?;
+        self.repo
+            .prune(RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE)?;
+        Ok(())
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.path.join("unsynced")
+    }
+}
