@@ -60,7 +60,7 @@ fn draw(rows: &[Row]) -> String {
          viewBox=\"0 0 {WIDTH} {top}\">\n<style>{STYLE}</style>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
          <text class=\"head\" x=\"10\" y=\"30\">bedplate and its peers: installing and starting the same images</text>\n\
-         <text class=\"note\" x=\"10\" y=\"52\">Wide bar: wall time, median of {runs} runs or more; the line through it \
+         <text class=\"note\" x=\"10\" y=\"52\">Wide bar: wall time, the median of {runs} or more; the line through it \
          reaches from the fastest to the slowest run. Thin dark bar: CPU time, all processes.</text>\n\
          <text class=\"note\" x=\"10\" y=\"69\">Shorter is better. “floor” is what no install can do without: fetch, \
          inflate, hash, write files. One local registry; a fresh store each time.</text>\n\
