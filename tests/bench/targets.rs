@@ -23,13 +23,13 @@ const HELPERS: Value = |row| row.helpers;
 const COLD: [&str; 4] = ["cold-gzip", "cold-zstd", "cold-small", "cold-big"];
 const PEERS: [&str; 3] = ["podman", "containerd", "umoci"];
 
-/// What the numbers are worth: counted once by strace(1), and read in the tools' sources.
+/// What the numbers are worth. What is synced was counted with strace(1); what peers verify is what they say they do.
 const SAFETY: &str = "
 tool        verifies                                        on disk when it ends
 bedplate    each blob's digest, each diff_id                everything: file system synced before the image is named
 podman      each blob's digest, each diff_id                its records; files of layers are not synced
 containerd  each blob's digest, each diff_id                blobs and records; unpacked files are not synced
-umoci       each blob's digest (twice), each diff_id        blobs; unpacked files are not synced
+umoci       each blob's digest, each diff_id                blobs; unpacked files are not synced
 floor       each blob's digest; hashes tar streams as well  nothing is synced";
 
 /// Prints which targets are reached, of those that the rows tell.
