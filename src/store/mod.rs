@@ -29,11 +29,15 @@ mod merge;
 mod metadata;
 mod object;
 mod objects;
+pub mod prune;
 mod queue;
+mod reach;
 pub mod settings;
 mod space;
+pub mod survey;
 mod tree;
 mod unsynced;
+pub mod usage;
 
 use std::fmt;
 use std::io::Read;
@@ -184,5 +188,10 @@ fn image_ref(manifest_digest: &Digest) -> String {
 
 /// A digest as a component of a ref, which may have no colon.
 fn ref_name(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm(), digest.digest())
+    ref_component(digest.as_ref())
+}
+
+/// The same of a digest's text.
+fn ref_component(digest: &str) -> String {
+    digest.replacen(':', "-", 1)
 }
