@@ -1,10 +1,12 @@
 //! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
 
+mod df;
 mod error;
 mod graph;
 mod install;
 mod list;
 mod output;
+mod prune;
 mod pull;
 mod recover;
 mod show;
@@ -71,6 +73,10 @@ enum Command {
     Show(show::Args),
     /// Show in which order the system containers start
     Graph(graph::Args),
+    /// Show what images and containers take on disk
+    Df,
+    /// Remove what no image kept, no generation and no process needs
+    Prune(prune::Args),
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -106,6 +112,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
         Command::Graph(args) => graph::run(&host, args, &output),
+        Command::Df => df::run(&host, &output),
+        Command::Prune(args) => prune::run(&host, args, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }
@@ -115,7 +123,7 @@ impl Command {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Recover
+            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Prune(_) | Self::Recover
         )
     }
 }

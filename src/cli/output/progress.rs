@@ -84,7 +84,7 @@ impl Bars {
     clippy::cast_precision_loss,
     reason = "a size for people needs three digits"
 )]
-fn bytes(size: u64) -> String {
+pub(crate) fn bytes(size: u64) -> String {
     let mut value = size as f64;
     for unit in ["B", "KiB", "MiB"] {
         if value < 1024.0 {
