@@ -1,7 +1,7 @@
 //! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
 //!
-//! `host`, `layout`, `process`, `namespace`, `registry` and `wire` are the tools; each other file is a theme. Messages are
-//! compared as the operator reads them: from `error:` to the last hint.
+//! `host`, `layout`, `process`, `namespace`, `registry`, `store` and `wire` are the tools; each other file is a theme.
+//! Messages are compared as the operator reads them: from `error:` to the last hint.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -14,16 +14,20 @@ mod layout;
 mod namespace;
 mod process;
 mod registry;
+mod store;
 mod wire;
 
 mod clashes;
 mod contracts;
 mod crash;
+mod crash_store;
+mod df;
 mod files;
 mod images;
 mod lock;
 mod network;
 mod order;
 mod preflight;
+mod prune;
 mod readers;
 mod verbs;
