@@ -16,6 +16,7 @@
 mod archive;
 mod checkout;
 mod commit;
+pub mod composefs;
 mod entry;
 mod fetch;
 mod gvariant;
