@@ -3,6 +3,7 @@
 //! ```text
 //! /var/lib/bedplate/containers/NAME/
 //!   1/ 2/ …            rootfs/ config.json launch.json units/ record.toml; never changed once there
+//!                      with an image of its tree also tree.erofs, and tree/ where that is mounted
 //!   current -> 2       the live one; written last
 //! ```
 //! A generation is put together in the staging directory, written to disk whole, and then moved to its place.
@@ -17,7 +18,7 @@ use anyhow::Result;
 use crate::name::{ContainerName, Generation};
 use crate::root::Root;
 
-pub use stage::{Content, Staged, stage};
+pub use stage::{Content, Rootfs, Staged, rootfs, stage};
 pub use target::{Target, targets};
 
 /// Where the containers lie.

@@ -9,6 +9,7 @@ use crate::contract::values::Recorded;
 use crate::hint::Hinted;
 use crate::host::OwnedFile;
 use crate::name::{ContainerName, Generation, UnitName};
+use crate::store::composefs::Protection;
 
 /// The record format that this build writes and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -42,6 +43,12 @@ pub struct Record {
     pub units: Vec<UnitName>,
     /// What it asks for beyond the safe default, for people.
     pub privileges: Vec<String>,
+    /// What keeps its files from changing.
+    #[serde(default)]
+    pub integrity: Protection,
+    /// The SHA-256 of `tree.erofs`, for a generation that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree_sha256: Option<String>,
     /// How it is ordered.
     pub order: Order,
     /// Values that somebody set, each with its origin; the others follow the image's defaults.
@@ -68,6 +75,18 @@ pub struct Order {
 }
 
 impl Record {
+    /// Its units in the order in which they are stopped: nothing is unmounted that a service still uses.
+    pub fn units_to_stop(&self) -> impl Iterator<Item = &UnitName> {
+        let reversed = self.units.iter().rev();
+        let others = reversed.clone().filter(|unit| !unit.is_mount());
+        others.chain(reversed.filter(|unit| unit.is_mount()))
+    }
+
+    /// The units that mount its rootfs, in the order in which they are started.
+    pub fn mounts(&self) -> impl Iterator<Item = &UnitName> {
+        self.units.iter().filter(|unit| unit.is_mount())
+    }
+
     /// The record as text.
     pub fn to_text(&self) -> Result<String> {
         toml::to_string(self).with_context(|| format!("writing the record of `{}`", self.name))
@@ -95,6 +114,8 @@ impl Record {
             privileges: Vec::new(),
             order: Order::default(),
             values: Recorded::default(),
+            integrity: Protection::None,
+            tree_sha256: None,
             files: Vec::new(),
         }
     }
@@ -146,6 +167,8 @@ mod tests {
             privileges: vec![],
             order: Order::default(),
             values: Recorded::default(),
+            integrity: Protection::Verity,
+            tree_sha256: Some("00".to_owned()),
             files: vec![],
         };
         let text = record.to_text().unwrap();

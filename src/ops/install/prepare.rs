@@ -11,7 +11,7 @@ use crate::contract::builtins::BuiltIns;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
-use crate::deployment::{self, Content};
+use crate::deployment::{self, Content, Rootfs};
 use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
@@ -28,6 +28,8 @@ use crate::render::{self, Rendered, Subject, capability};
 use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::{FORMAT, Order, Record};
+use crate::store::composefs::{self, Findings, Protection};
+use crate::store::settings::{Integrity, Settings};
 use crate::store::{Checkout, Store, StoredImage};
 
 /// One image of the set.
@@ -62,12 +64,15 @@ pub(super) struct Prepared {
     pub(super) rendered: Rendered,
     /// Files for the host, tmpfiles.d lines among them.
     pub(super) host_files: Vec<RenderedFile>,
+    /// Why its files are not protected better, a line each; empty when nobody asked for it.
+    unprotected: Vec<String>,
+    image: StoredImage,
     checkout: Option<Checkout>,
 }
 
 impl Prepared {
     /// The files of its generation.
-    pub(super) fn content(&self, root: &Root) -> Result<Content> {
+    pub(super) fn content(&self) -> Result<Content> {
         let mut launch =
             serde_json::to_string_pretty(&self.rendered.launch).context("writing launch.json")?;
         launch.push('\n');
@@ -81,17 +86,31 @@ impl Prepared {
                 .map(|u| (u.name.clone(), u.text.clone()))
                 .collect(),
             record: self.record.to_text()?,
-            targets: deployment::targets(root, &self.rendered.spec)?,
         })
     }
 
-    /// The checkout apart from the rest: it becomes the generation's rootfs.
-    pub(super) fn split(mut self: Box<Self>) -> Result<(Self, Checkout)> {
+    /// The checkout apart from the rest, as the generation's rootfs; the record says what that is.
+    pub(super) fn with_rootfs(
+        mut self: Box<Self>,
+        root: &Root,
+        store: &Store,
+    ) -> Result<(Self, Rootfs)> {
         let checkout = self
             .checkout
             .take()
             .ok_or_else(|| anyhow!("a generation is staged twice: its checkout is gone"))?;
-        Ok((*self, checkout))
+        let targets = deployment::targets(root, &self.rendered.spec)?;
+        let of = (store, &self.image);
+        let rootfs = deployment::rootfs(of, checkout, &targets, self.record.integrity)
+            .with_context(|| format!("preparing `{}`", self.record.name))?;
+        self.record.tree_sha256 = rootfs.sha256();
+        Ok((*self, rootfs))
+    }
+
+    /// What the operator should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let notes = self.rendered.notes.iter();
+        notes.chain(&self.unprotected).cloned().collect()
     }
 
     /// The user that its payload runs as on the host.
@@ -112,8 +131,10 @@ impl Prepared {
 /// Prepares every image of the set.
 pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
-    let store = Store::open(host.root, config::load(host.root)?.store)?;
+    let settings = config::load(host.root)?.store;
+    let store = Store::open(host.root, settings)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
+    let protected = protection(host.root, settings)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
@@ -139,6 +160,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
                 host,
                 request,
                 runtime: &runtime,
+                protected: &protected,
             };
             let given = given.of(&name, &contract.manifest, alone);
             context
@@ -153,6 +175,36 @@ struct Preparing<'a> {
     host: &'a Host<'a>,
     request: &'a Request,
     runtime: &'a Runtime,
+    protected: &'a Protected,
+}
+
+/// How the set's files are kept from changing, and why not better.
+struct Protected {
+    by: Protection,
+    not_more: Vec<String>,
+}
+
+/// What the setting means on this host.
+fn protection(root: &Root, settings: Settings) -> Result<Protected> {
+    if settings.integrity == Integrity::None {
+        return Ok(Protected {
+            by: Protection::None,
+            not_more: Vec::new(),
+        });
+    }
+    let findings = Findings::of(root, &root.outside(deployment::STAGING))?;
+    let by = findings.choose(settings.integrity)?;
+    let not_more = match settings.integrity {
+        Integrity::Auto => findings.lines(),
+        _ => Vec::new(),
+    };
+    Ok(Protected { by, not_more })
+}
+
+/// What overlayfs is told of a generation's tree.
+fn overlay(directory: &Path, protection: Protection) -> String {
+    let verity = protection == Protection::Verity;
+    composefs::mount_options(&directory.join("tree"), &composefs::objects_dir(), verity)
 }
 
 impl Preparing<'_> {
@@ -167,10 +219,10 @@ impl Preparing<'_> {
         let built_ins = self.built_ins(&one, contract, &directory)?;
         let values = values::resolve(&contract.manifest, given, &built_ins)?;
         let (image, checkout) = match one.source {
-            Source::Installed(record) if record.values.same_as(&values.to_record()) => {
+            Source::Installed(record, _) if record.values.same_as(&values.to_record()) => {
                 return Ok(Preparation::Unchanged(record));
             }
-            Source::Installed(record) => {
+            Source::Installed(record, _) => {
                 return Err(anyhow!(
                     "it is already installed (generation {}) with other values",
                     record.generation
@@ -183,9 +235,11 @@ impl Preparing<'_> {
             Source::Checkout(checkout) => (one.image, checkout),
         };
         let root = self.host.root;
+        let by = self.protected.by;
         let subject = Subject {
             name: &one.name,
             generation,
+            overlay: by.is_image().then(|| overlay(&directory, by)),
             generation_dir: directory,
             image: &image.config,
             reference: image.reference.to_string(),
@@ -204,6 +258,8 @@ impl Preparing<'_> {
             record,
             rendered,
             host_files,
+            unprotected: self.protected.not_more.clone(),
+            image,
             checkout: Some(checkout),
         })))
     }
@@ -250,6 +306,8 @@ impl Preparing<'_> {
             installed: self.request.now,
             units: rendered.units.iter().map(|u| u.name.clone()).collect(),
             privileges: rendered.privileges.clone(),
+            integrity: self.protected.by,
+            tree_sha256: None,
             order: Order {
                 provides: service.provides.clone(),
                 requires: service.requires.clone(),
