@@ -7,6 +7,7 @@
 
 mod boot;
 mod cluster;
+mod composefs;
 mod crash;
 mod failing;
 mod guest;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         failing::STORIES,
         hosts::STORIES,
         uninstall::STORIES,
+        composefs::STORIES,
         crash::STORIES,
         boot::STORIES,
     ];
