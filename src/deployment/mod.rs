@@ -13,10 +13,12 @@ mod target;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 use crate::name::{ContainerName, Generation};
-use crate::root::Root;
+use crate::root::{Kind, Root};
 
 pub use stage::{Content, Rootfs, Staged, rootfs, stage};
 pub use target::{Target, targets};
@@ -43,6 +45,31 @@ pub fn current(root: &Root, name: &ContainerName) -> Result<Option<Generation>> 
     Ok(target.and_then(|t| t.to_str().and_then(|t| t.parse().ok())))
 }
 
+/// Takes away what is still mounted of a generation before it is removed: units that an undo has removed already
+/// unmount nothing. Whoever still uses the rootfs keeps it until it ends.
+pub(crate) fn unmount(root: &Root, generation: &Path) -> Result<()> {
+    for place in ["rootfs", "tree"].map(|place| generation.join(place)) {
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        match rustix::mount::unmount(root.outside(&place), flags) {
+            // Nothing is mounted there, or nothing can have been by us.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
+            Err(e) => return Err(e).with_context(|| format!("unmounting `{}`", place.display())),
+        }
+    }
+    Ok(())
+}
+
+/// As [`unmount`], of all of a container's generations.
+pub(crate) fn unmount_all(root: &Root, name: &ContainerName) -> Result<()> {
+    for entry in root.list(container_dir(name))? {
+        let generation = container_dir(name).join(entry);
+        if root.kind(&generation)? == Some(Kind::Dir) {
+            unmount(root, &generation)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes a generation the live one: the only writer of `current`.
 pub(crate) fn point_current(
     root: &Root,
@@ -53,4 +80,26 @@ pub(crate) fn point_current(
         container_dir(name).join("current"),
         Path::new(&generation.to_string()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountFlags, mount};
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_goes_before_the_generation() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path()).unwrap();
+        let name: ContainerName = "etcd".parse().unwrap();
+        let rootfs = dir(&name, Generation::FIRST).join("rootfs");
+        root.create_dir_all(&rootfs, 0o755).unwrap();
+        let at = root.outside(&rootfs);
+        mount("tmpfs", &at, "tmpfs", MountFlags::empty(), None).unwrap();
+        root.replace(rootfs.join("f"), b"", 0o644).unwrap();
+        unmount_all(&root, &name).unwrap();
+        assert!(root.list(&rootfs).unwrap().is_empty());
+        unmount_all(&root, &name).unwrap();
+    }
 }
