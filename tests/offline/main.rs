@@ -16,6 +16,7 @@ mod process;
 mod registry;
 
 mod clashes;
+mod composefs;
 mod contracts;
 mod crash;
 mod files;

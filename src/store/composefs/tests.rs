@@ -47,6 +47,21 @@ fn mounted(image: &[u8], script: &str) -> String {
     inside(place.path(), &script)
 }
 
+/// What fsck.erofs(1) makes of an image.
+fn checked(image: &[u8]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(&file, image).unwrap();
+    Program::new("fsck.erofs").arg(file.path()).run().unwrap();
+    // It would say so if there were something: the root's directory is gone here.
+    let mut damaged = image.to_vec();
+    damaged[1152] = 0xff;
+    fs::write(&file, damaged).unwrap();
+    Program::new("fsck.erofs")
+        .arg(file.path())
+        .run()
+        .unwrap_err();
+}
+
 fn inside(place: &Path, script: &str) -> String {
     Program::new("unshare")
         .args(["--mount", "--propagation", "private", "--", "sh", "-ec"])
@@ -94,6 +109,7 @@ fn the_kernel_reads_what_was_written() {
         erofs::image(&tree).unwrap(),
         "equal trees are equal images"
     );
+    checked(&image);
     let said = mounted(
         &image,
         "cd \"$1\"; ls many | wc -l; find full -type f | wc -l; find deep | wc -l; stat -c '%a %u %g %h %s' odd; \
@@ -156,6 +172,7 @@ fn a_checkout_and_its_image_are_the_same() {
     for name in ["tree", "rootfs"] {
         fs::create_dir(place.path().join(name)).unwrap();
     }
+    checked(&fs::read(place.path().join("tree.erofs")).unwrap());
     let options = mount_options(Path::new("$1/tree"), Path::new("$1/repo/objects"), false);
     let sums = inside(
         place.path(),
