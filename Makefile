@@ -45,10 +45,13 @@ check-offline: ## whole verbs on a temporary root
 check-booted: ## real systemd in nspawn
 	tests/check booted
 
+check-machine: ## a whole machine under qemu: fs-verity
+	tests/check machine
+
 demo: ## etcd, flanneld and containerd as system containers in a booted machine
 	tests/vm/demo
 
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release install check check-lint check-unit check-offline check-booted demo clean
+.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine demo clean

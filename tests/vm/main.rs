@@ -16,10 +16,12 @@ mod hosts;
 mod images;
 mod machine;
 mod product;
+mod qemu;
 mod registry;
 mod story;
 mod uninstall;
 mod unit;
+mod verity;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     // The longest first: two of them run side by side.
     let lists = [
+        verity::STORIES,
         cluster::STORIES,
         unit::STORIES,
         failing::STORIES,
