@@ -125,7 +125,12 @@ impl Store {
         } else {
             None
         };
-        let tree = tree::read(&self.repo, &image.commit, checkout.dir(), sealed.as_ref());
+        let tree = tree::read(
+            &self.objects,
+            &image.commit,
+            checkout.dir(),
+            sealed.as_ref(),
+        );
         let image = tree
             .and_then(|tree| erofs::image(&tree))
             .with_context(composing)?;

@@ -9,9 +9,10 @@ use ostree::gio::prelude::Cast;
 use ostree::{MutableTree, Repo, RepoMode, gio};
 use rustix::fs::{FileType, XattrFlags};
 
-use super::erofs::{Content, Node};
-use super::*;
 use crate::exec::Program;
+use crate::store::composefs::erofs::{Content, Node};
+use crate::store::composefs::{erofs, mount_options, tree};
+use crate::store::objects::Objects;
 
 /// Everything of a tree but its times and which files are one, as a hash.
 const SUM: &str = "tar --directory \"$1\" --sort=name --mtime=@0 --hard-dereference --numeric-owner \
@@ -163,7 +164,8 @@ fn a_checkout_and_its_image_are_the_same() {
     // What staging adds: mount targets.
     fs::create_dir_all(checkout.join("run/etcd")).unwrap();
     fs::write(checkout.join("etc/hosts"), "").unwrap();
-    let tree = tree::read(&repo, &commit, &checkout, None).unwrap();
+    let objects = Objects::open(&place.path().join("repo")).unwrap();
+    let tree = tree::read(&objects, &commit, &checkout, None).unwrap();
     fs::write(
         place.path().join("tree.erofs"),
         erofs::image(&tree).unwrap(),
@@ -192,7 +194,7 @@ fn a_checkout_and_its_image_are_the_same() {
 
     // What the commit does not have is no file of the image.
     fs::write(checkout.join("etc/stray"), "x").unwrap();
-    let error = tree::read(&repo, &commit, &checkout, None).unwrap_err();
+    let error = tree::read(&objects, &commit, &checkout, None).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
         format!(
@@ -202,7 +204,7 @@ fn a_checkout_and_its_image_are_the_same() {
     );
     fs::remove_file(checkout.join("etc/stray")).unwrap();
     fs::remove_file(checkout.join("etc/large")).unwrap();
-    let error = tree::read(&repo, &commit, &checkout, None).unwrap_err();
+    let error = tree::read(&objects, &commit, &checkout, None).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
         format!("`{}` is missing", checkout.join("etc/large").display())

@@ -9,12 +9,13 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use ostree::{MutableTree, Repo};
 use rustix::fs::FileType;
 
 use crate::store::composefs::erofs::{Content, Node};
 use crate::store::composefs::verity::{self, Digest};
 use crate::store::object::{Kind, Meta, relative_path};
+use crate::store::objects::Objects;
+use crate::store::tree::{self, Root, Sum};
 
 /// overlayfs's own attributes (linux, Documentation/filesystems/overlayfs.rst): this file has metadata only, and
 /// there, below the data-only layer, is its content.
@@ -27,73 +28,91 @@ const OVERLAY: &[u8] = b"trusted.overlay.";
 pub(crate) type Sealed = HashMap<String, Digest>;
 
 /// Reads the checkout `dir` of `commit`, with what was added to it since. With `sealed` every object must be.
-pub(crate) fn read(repo: &Repo, commit: &str, dir: &Path, sealed: Option<&Sealed>) -> Result<Node> {
-    let tree = MutableTree::from_commit(repo, commit).context("reading its commit")?;
-    node(dir, Origin::Dir(Some(tree)), sealed)
+pub(crate) fn read(
+    objects: &Objects,
+    commit: &str,
+    dir: &Path,
+    sealed: Option<&Sealed>,
+) -> Result<Node> {
+    let commit = objects.read(commit, Kind::Commit);
+    let root = commit.and_then(|bytes| Ok(tree::commit(&bytes)?.root));
+    let root = root.context("reading its commit")?;
+    let reading = Reading { objects, sealed };
+    reading.node(dir, Origin::Dir(Some(root)))
 }
 
 /// What the commit has at a path.
 enum Origin {
     /// A directory, or nothing.
-    Dir(Option<MutableTree>),
+    Dir(Option<Root>),
     /// A file by its object.
-    File(String),
+    File(Sum),
 }
 
-fn node(path: &Path, origin: Origin, sealed: Option<&Sealed>) -> Result<Node> {
-    let reading = || format!("reading `{}`", path.display());
-    let meta = Meta::of(path).with_context(reading)?;
-    let mut node = Node {
-        uid: meta.uid,
-        gid: meta.gid,
-        mode: meta.mode,
-        xattrs: escaped(meta.xattrs),
-        content: Content::File(0),
-    };
-    match (FileType::from_raw_mode(meta.mode), meta.target, origin) {
-        (FileType::Directory, _, Origin::Dir(tree)) => {
-            node.content = Content::Dir(children(path, tree.as_ref(), sealed)?);
-        }
-        (FileType::Symlink, Some(target), _) => node.content = Content::Link(target.into_bytes()),
-        (FileType::RegularFile, _, origin) => {
-            let length = path.symlink_metadata().with_context(reading)?.len();
-            // An empty file has no content that overlayfs would have to find; mount targets are such.
-            if length > 0 {
-                let Origin::File(object) = origin else {
-                    bail!("`{}` is no file of the image", path.display());
-                };
-                node.content = Content::File(length);
-                lead(&mut node, &object, sealed)?;
-            }
-        }
-        _ => bail!("`{}` is not what the image has there", path.display()),
-    }
-    Ok(node)
+/// A checkout being read.
+struct Reading<'a> {
+    objects: &'a Objects,
+    sealed: Option<&'a Sealed>,
 }
 
-fn children(
-    dir: &Path,
-    tree: Option<&MutableTree>,
-    sealed: Option<&Sealed>,
-) -> Result<BTreeMap<Vec<u8>, Node>> {
-    let listing = || format!("listing `{}`", dir.display());
-    let mut files = tree.map(MutableTree::copy_files).unwrap_or_default();
-    let mut dirs = tree.map(MutableTree::copy_subdirs).unwrap_or_default();
-    let mut children = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).with_context(listing)? {
-        let name = entry.with_context(listing)?.file_name();
-        let known = name.to_str();
-        let origin = match known.and_then(|name| files.remove(name)) {
-            Some(object) => Origin::File(object),
-            None => Origin::Dir(known.and_then(|name| dirs.remove(name))),
+impl Reading<'_> {
+    fn node(&self, path: &Path, origin: Origin) -> Result<Node> {
+        let reading = || format!("reading `{}`", path.display());
+        let meta = Meta::of(path).with_context(reading)?;
+        let mut node = Node {
+            uid: meta.uid,
+            gid: meta.gid,
+            mode: meta.mode,
+            xattrs: escaped(meta.xattrs),
+            content: Content::File(0),
         };
-        let child = node(&dir.join(&name), origin, sealed)?;
-        children.insert(name.into_vec(), child);
+        match (FileType::from_raw_mode(meta.mode), meta.target, origin) {
+            (FileType::Directory, _, Origin::Dir(dir)) => {
+                node.content = Content::Dir(self.children(path, dir.as_ref())?);
+            }
+            (FileType::Symlink, Some(target), _) => {
+                node.content = Content::Link(target.into_bytes());
+            }
+            (FileType::RegularFile, _, origin) => {
+                let length = path.symlink_metadata().with_context(reading)?.len();
+                // An empty file has no content that overlayfs would have to find; mount targets are such.
+                if length > 0 {
+                    let Origin::File(object) = origin else {
+                        bail!("`{}` is no file of the image", path.display());
+                    };
+                    node.content = Content::File(length);
+                    lead(&mut node, &object.to_string(), self.sealed)?;
+                }
+            }
+            _ => bail!("`{}` is not what the image has there", path.display()),
+        }
+        Ok(node)
     }
-    if let Some(missing) = files.into_keys().chain(dirs.into_keys()).next() {
-        bail!("`{}` is missing", dir.join(missing).display());
+
+    fn children(&self, path: &Path, dir: Option<&Root>) -> Result<BTreeMap<Vec<u8>, Node>> {
+        let listing = || format!("listing `{}`", path.display());
+        let mut known: HashMap<String, Origin> = HashMap::new();
+        if let Some(dir) = dir {
+            let bytes = self.objects.read(&dir.tree.to_string(), Kind::DirTree);
+            let names = bytes.and_then(|bytes| tree::dirtree(&bytes));
+            let names = names.with_context(listing)?;
+            let dirs = names.dirs.into_iter();
+            known.extend(dirs.map(|(name, dir)| (name, Origin::Dir(Some(dir)))));
+            let files = names.files.into_iter();
+            known.extend(files.map(|(name, object)| (name, Origin::File(object))));
+        }
+        let mut children = BTreeMap::new();
+        for entry in std::fs::read_dir(path).with_context(listing)? {
+            let name = entry.with_context(listing)?.file_name();
+            let origin = name.to_str().and_then(|name| known.remove(name));
+            let child = self.node(&path.join(&name), origin.unwrap_or(Origin::Dir(None)))?;
+            children.insert(name.into_vec(), child);
+        }
+        if let Some(missing) = known.into_keys().next() {
+            bail!("`{}` is missing", path.join(missing).display());
+        }
+        Ok(children)
     }
-    Ok(children)
 }
 
 /// Gives a file the attributes by which overlayfs finds its content.
