@@ -9,6 +9,7 @@ mod given;
 mod host_files;
 mod plan;
 mod prepare;
+mod protection;
 mod verify;
 
 use std::path::PathBuf;

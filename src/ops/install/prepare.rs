@@ -19,6 +19,7 @@ use crate::ops::install::Request;
 use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::ops::install::given::SetGiven;
 use crate::ops::install::host_files::{host_files, owned_files};
+use crate::ops::install::protection::Protected;
 use crate::render::device::Devices;
 use crate::render::directories::name_directories;
 use crate::render::files::RenderedFile;
@@ -28,8 +29,6 @@ use crate::render::{self, Rendered, Subject, capability};
 use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::{FORMAT, Order, Record};
-use crate::store::composefs::{self, Findings, Protection};
-use crate::store::settings::{Integrity, Settings};
 use crate::store::{Checkout, Store, StoredImage};
 
 /// One image of the set.
@@ -134,7 +133,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let settings = config::load(host.root)?.store;
     let store = Store::open(host.root, settings)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
-    let protected = protection(host.root, settings)?;
+    let protected = Protected::of(host.root, settings)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
@@ -178,35 +177,6 @@ struct Preparing<'a> {
     protected: &'a Protected,
 }
 
-/// How the set's files are kept from changing, and why not better.
-struct Protected {
-    by: Protection,
-    not_more: Vec<String>,
-}
-
-/// What the setting means on this host.
-fn protection(root: &Root, settings: Settings) -> Result<Protected> {
-    if settings.integrity == Integrity::None {
-        return Ok(Protected {
-            by: Protection::None,
-            not_more: Vec::new(),
-        });
-    }
-    let findings = Findings::of(root, &root.outside(deployment::STAGING))?;
-    let by = findings.choose(settings.integrity)?;
-    let not_more = match settings.integrity {
-        Integrity::Auto => findings.lines(),
-        _ => Vec::new(),
-    };
-    Ok(Protected { by, not_more })
-}
-
-/// What overlayfs is told of a generation's tree.
-fn overlay(directory: &Path, protection: Protection) -> String {
-    let verity = protection == Protection::Verity;
-    composefs::mount_options(&directory.join("tree"), &composefs::objects_dir(), verity)
-}
-
 impl Preparing<'_> {
     fn prepare(
         &self,
@@ -235,11 +205,10 @@ impl Preparing<'_> {
             Source::Checkout(checkout) => (one.image, checkout),
         };
         let root = self.host.root;
-        let by = self.protected.by;
         let subject = Subject {
             name: &one.name,
             generation,
-            overlay: by.is_image().then(|| overlay(&directory, by)),
+            overlay: self.protected.overlay(&directory),
             generation_dir: directory,
             image: &image.config,
             reference: image.reference.to_string(),
