@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::hint::Hinted;
+use crate::image::settings::{Section as NetworkSection, Settings as Network};
 use crate::order::HostRoles;
 use crate::root::Root;
 use crate::store::settings::{Section, Settings};
@@ -28,6 +29,8 @@ pub struct Config {
     pub roles: HostRoles,
     /// `[store]`: how images are kept.
     pub store: Settings,
+    /// `[network]`: how images are fetched.
+    pub network: Network,
 }
 
 /// One file of settings.
@@ -37,6 +40,8 @@ struct File {
     roles: Option<HostRoles>,
     #[serde(default)]
     store: Section,
+    #[serde(default)]
+    network: NetworkSection,
 }
 
 /// Reads the settings of a host root.
@@ -46,12 +51,13 @@ pub fn load(root: &Root) -> Result<Config> {
         let reading = || format!("reading `{}`", path.display());
         let text = root.read_text(&path)?.unwrap_or_default();
         let file: File = toml::from_str(&text).with_context(reading).hint(
-            "correct that file; its sections are `[roles]` and `[store]`: see docs/configuration.md",
+            "correct that file; its sections are `[roles]`, `[store]` and `[network]`: see docs/configuration.md",
         )?;
         if let Some(roles) = file.roles {
             config.roles = config.roles.overridden_by(roles);
         }
         config.store = config.store.overridden_by(&file.store);
+        config.network = config.network.overridden_by(&file.network);
     }
     Ok(config)
 }

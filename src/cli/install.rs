@@ -13,6 +13,7 @@ use crate::cli::output::{Output, json};
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
+use crate::ops::fetching::Pull;
 use crate::ops::install::{self, Action, Installed, Outcome, Request, Start};
 
 const EXAMPLES: &str = "\
@@ -57,9 +58,21 @@ pub(crate) struct Args {
     /// The OCI runtime: crun, runc, or a path; by default the first found
     #[arg(long)]
     runtime: Option<String>,
+    /// Ask the image's source unless `bedplate pull` has kept it; always; never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pull: When,
     /// Show unit, configuration and privileges; install nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+/// [`Pull`] on the command line, in podman's words.
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum When {
+    #[default]
+    Missing,
+    Always,
+    Never,
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -88,6 +101,11 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
             (true, true) => Start::OnlyNow,
             (false, false) => Start::AtBoot,
             (false, true) => Start::Never,
+        },
+        pull: match args.pull {
+            When::Missing => Pull::Missing,
+            When::Always => Pull::Always,
+            When::Never => Pull::Never,
         },
         dry_run: args.dry_run,
         now: SystemTime::now()

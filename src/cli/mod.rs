@@ -5,6 +5,7 @@ mod graph;
 mod install;
 mod list;
 mod output;
+mod pull;
 mod recover;
 mod show;
 mod uninstall;
@@ -60,6 +61,8 @@ struct Global {
 enum Command {
     /// Install images as system containers
     Install(install::Args),
+    /// Bring images into the store and keep them there: `install` then needs no network
+    Pull(pull::Args),
     /// Remove system containers; their data below /var/lib stays
     Uninstall(uninstall::Args),
     /// List the installed system containers and their state
@@ -98,6 +101,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
     };
     match &cli.command {
         Command::Install(args) => install::run(&host, args, &output),
+        Command::Pull(args) => pull::run(&host, args, &output),
         Command::Uninstall(args) => uninstall::run(&host, args, &output),
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
@@ -109,7 +113,10 @@ fn dispatch(cli: &Cli) -> Result<()> {
 impl Command {
     /// Whether the verb may change the host.
     fn writes(&self) -> bool {
-        matches!(self, Self::Install(_) | Self::Uninstall(_) | Self::Recover)
+        matches!(
+            self,
+            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Recover
+        )
     }
 }
 

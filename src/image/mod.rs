@@ -3,11 +3,15 @@
 //! Everything a registry, a signature policy or an archive format has to say is said by skopeo, which runs as a
 //! child; nothing here parses what containers/image parses.
 
+mod explain;
 mod policy;
 mod proxy;
 pub mod reference;
 pub mod remote;
+pub mod resolve;
+pub(crate) mod retry;
 mod session;
+pub mod settings;
 mod stream;
 mod turn;
 

@@ -119,6 +119,11 @@ impl ImageRef {
         (bare != self.policy_name()).then_some(bare)
     }
 
+    /// The repository or path alone, without tag or digest: what versions of an image have in common.
+    pub(crate) fn repository(&self) -> &str {
+        self.policy_bare_name().unwrap_or(&self.rest)
+    }
+
     /// The digest by which a registry's image is named, if it is.
     pub fn digest(&self) -> Option<Digest> {
         let digest = Named::split(&self.rest).digest?;

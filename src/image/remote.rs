@@ -4,25 +4,25 @@ use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
-    Descriptor, Digest, ImageConfiguration, ImageIndex, ImageManifest,
+    Descriptor, Digest, ImageConfiguration, ImageManifest,
 };
-use openssl::sha::sha256;
 
-use crate::exec::Program;
 use crate::hint::Hinted;
-use crate::image::hex;
-use crate::image::policy;
+use crate::image::explain::explain;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
+use crate::image::resolve::{Resolved, resolve};
+use crate::image::retry::repeat;
 use crate::image::session::Session;
+use crate::image::settings::Settings;
 use crate::image::stream::BlobReader;
+use crate::progress::Report;
 
-/// How long a registry may be silent.
-const LIMIT: Duration = Duration::from_mins(1);
+/// How often a tag may be moved while it is opened.
+const MOVES: u32 = 3;
 
 /// An image whose signature policy has been met and whose manifest is pinned.
 ///
@@ -41,6 +41,7 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
+    settings: Settings,
     /// Another one when the first has ended.
     session: Mutex<Arc<Session>>,
 }
@@ -78,7 +79,7 @@ impl RemoteImage {
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_alive() {
-            let again = Session::open(&self.reference.for_skopeo(), None, LIMIT)?;
+            let again = Session::open(&self.reference.for_skopeo(), None, self.settings.timeout)?;
             if again.manifest()?.0 != self.manifest_digest.to_string() {
                 return replaced();
             }
@@ -88,20 +89,41 @@ impl RemoteImage {
     }
 }
 
-/// Opens an image: the signature policy is checked, manifest and config are fetched.
-///
-/// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
+/// Opens an image: [`resolve`] and [`Resolved::open`], without telling of attempts that failed.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
-    policy::check(reference).with_context(|| format!("opening `{reference}`"))?;
-    open_through(reference, None)
+    resolve(reference, Settings::default(), &Report::silent())?.open(&Report::silent())
 }
 
-/// As [`open`], with a skopeo of one's own.
-fn open_through(reference: &ImageRef, skopeo: Option<Command>) -> Result<RemoteImage> {
-    let opening = || format!("opening `{reference}`");
-    let fetched = fetch(reference, skopeo);
-    let fetched = fetched.map_err(explain).with_context(opening)?;
-    assemble(reference, fetched).with_context(opening)
+impl Resolved {
+    /// Opens what was resolved: manifest and config are fetched.
+    ///
+    /// By the name that was asked for, for a signature may be bound to it and mirrors may know only tags or only
+    /// digests. What it then opens is compared; a tag that was moved in between is resolved anew.
+    ///
+    /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
+    pub fn open(self, report: &Report) -> Result<RemoteImage> {
+        let reference = self.reference.clone();
+        self.open_unnamed(report)
+            .map_err(explain)
+            .with_context(|| format!("opening `{reference}`"))
+    }
+
+    fn open_unnamed(mut self, report: &Report) -> Result<RemoteImage> {
+        for _ in 0..MOVES {
+            let what = format!("opening `{}`", self.reference);
+            let contact = self.contact();
+            let fetched = repeat(contact, report, &what, |_| {
+                Ok(fetch(&self.reference, self.settings, None)?)
+            })?;
+            let manifest =
+                Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
+            if let Some(index_digest) = self.index_of(&manifest) {
+                return assemble(self, index_digest, manifest, fetched);
+            }
+            self = self.again(report)?;
+        }
+        replaced()
+    }
 }
 
 /// What skopeo hands over when an image is opened.
@@ -114,8 +136,12 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-fn fetch(reference: &ImageRef, skopeo: Option<Command>) -> Result<Fetched, Failure> {
-    let session = Session::open(&reference.for_skopeo(), skopeo, LIMIT)?;
+fn fetch(
+    reference: &ImageRef,
+    settings: Settings,
+    skopeo: Option<Command>,
+) -> Result<Fetched, Failure> {
+    let session = Session::open(&reference.for_skopeo(), skopeo, settings.timeout)?;
     let (digest, manifest) = session.manifest()?;
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
@@ -132,13 +158,16 @@ fn fetch(reference: &ImageRef, skopeo: Option<Command>) -> Result<Fetched, Failu
     })
 }
 
-fn assemble(reference: &ImageRef, fetched: Fetched) -> Result<RemoteImage> {
+fn assemble(
+    resolved: Resolved,
+    index_digest: Digest,
+    manifest_digest: Digest,
+    fetched: Fetched,
+) -> Result<RemoteImage> {
     let manifest: ImageManifest =
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
         serde_json::from_slice(&fetched.config).context("parsing the image's config")?;
-    let manifest_digest =
-        Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
     let layers = fetched.layers.unwrap_or_else(|| manifest.layers().clone());
     let diff_ids = diff_ids(&config)?;
     if layers.len() != diff_ids.len() {
@@ -149,8 +178,9 @@ fn assemble(reference: &ImageRef, fetched: Fetched) -> Result<RemoteImage> {
         );
     }
     Ok(RemoteImage {
-        reference: reference.clone(),
-        index_digest: index_digest(reference, &manifest_digest)?,
+        reference: resolved.reference,
+        settings: resolved.settings,
+        index_digest,
         manifest_digest,
         manifest,
         config,
@@ -168,97 +198,9 @@ pub(crate) fn diff_ids(config: &ImageConfiguration) -> Result<Vec<Digest>> {
         .collect()
 }
 
-/// Tells the digest of what the reference names; `manifest` is that of the platform's manifest.
-///
-/// skopeo's proxy resolves an index by itself and does not say which it was.
-fn index_digest(reference: &ImageRef, manifest: &Digest) -> Result<Digest> {
-    match (reference.digest(), reference.transport()) {
-        (Some(named), _) => return Ok(named),
-        // They know no index.
-        (
-            None,
-            Transport::DockerArchive | Transport::DockerDaemon | Transport::ContainersStorage,
-        ) => return Ok(manifest.clone()),
-        (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
-    }
-    let named = Program::new("skopeo")
-        .args(["inspect", "--raw"])
-        .arg(reference.for_skopeo())
-        .run()
-        .context("reading what the reference names")?;
-    let digest = sha256_digest(named.as_bytes())?;
-    let lists = |index: ImageIndex| index.manifests().iter().any(|m| m.digest() == manifest);
-    if digest == *manifest || serde_json::from_str(&named).is_ok_and(lists) {
-        return Ok(digest);
-    }
-    replaced()
-}
-
 fn replaced<T>() -> Result<T> {
     let changed: Result<T> = Err(anyhow!("the image was replaced while it was being opened"));
     changed.hint("try again")
-}
-
-fn sha256_digest(bytes: &[u8]) -> Result<Digest> {
-    let text = format!("sha256:{}", hex(&sha256(bytes)));
-    Digest::from_str(&text).context("parsing a digest")
-}
-
-/// What skopeo's errors contain, and the remedy.
-const REMEDIES: &[(&str, &str)] = &[
-    ("policy.json: no such file", policy::MISSING),
-    ("rejected by policy", policy::REFUSED),
-    (
-        "unauthorized",
-        "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
-    ),
-    (
-        "manifest unknown",
-        "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
-    ),
-    (
-        "no descriptor found for reference",
-        "check the tag: the layout's index.json lists which there are",
-    ),
-    (
-        "index.json: no such file",
-        "no OCI layout is there: write it as `oci:DIRECTORY:TAG`",
-    ),
-    ("name unknown", "check the repository's name"),
-    (
-        "server gave HTTP response to HTTPS client",
-        "a registry without TLS must be allowed with `insecure = true` in /etc/containers/registries.conf.d/",
-    ),
-    (
-        "connection refused",
-        "check that the registry runs and can be reached from here",
-    ),
-    (
-        "no such host",
-        "check the registry's name and this host's DNS",
-    ),
-    (
-        "unknown command \"experimental-image-proxy\"",
-        "this skopeo is too old: 1.9.3 or newer is needed",
-    ),
-];
-
-fn explain(failure: Failure) -> anyhow::Error {
-    let text = failure.to_string();
-    let remedy = match failure {
-        Failure::Start(_) => Some("apt-get install skopeo"),
-        _ => REMEDIES
-            .iter()
-            .find(|(needle, _)| text.contains(needle))
-            .map(|(_, remedy)| *remedy),
-    };
-    let Some(remedy) = remedy else {
-        return failure.into();
-    };
-    match Err::<(), _>(failure).hint(remedy) {
-        Ok(()) => anyhow!("an error without an error"),
-        Err(error) => error,
-    }
 }
 
 #[cfg(test)]
@@ -288,7 +230,7 @@ mod tests {
                 Some("check that the registry runs and can be reached from here"),
             ),
         ] {
-            let error = open_through(&reference.parse().unwrap(), None).unwrap_err();
+            let error = open(&reference.parse().unwrap()).unwrap_err();
             assert_eq!(
                 format!("{error:#}"),
                 format!("opening `{reference}`: {said}")
@@ -299,42 +241,16 @@ mod tests {
     }
 
     #[test]
-    fn remedies_fit_what_skopeo_says() {
-        for (said, remedy) in [
-            (
-                "Error loading trust policy: open /etc/containers/policy.json: no such file or directory",
-                policy::MISSING,
-            ),
-            (
-                "Running image oci:/x is rejected by policy.",
-                policy::REFUSED,
-            ),
-            (
-                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
-                "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
-            ),
-            (
-                "no descriptor found for reference \"3\"",
-                "check the tag: the layout's index.json lists which there are",
-            ),
-        ] {
-            let error = explain(Failure::Said {
-                text: said.to_owned(),
-                transient: false,
-            });
-            assert_eq!(error.to_string(), said);
-            assert_eq!(hints(&error)[0].0, remedy);
-        }
-    }
-
-    #[test]
     fn a_missing_skopeo_is_a_hint() {
         let skopeo = Command::new("/nonexistent/skopeo");
         let reference = "oci:/x".parse().unwrap();
-        let error = open_through(&reference, Some(skopeo)).unwrap_err();
+        let error = fetch(&reference, Settings::default(), Some(skopeo))
+            .map(|_| ())
+            .unwrap_err();
+        let error = explain(error.into());
         assert_eq!(
             format!("{error:#}"),
-            "opening `oci:/x`: starting `skopeo`: No such file or directory (os error 2)"
+            "starting `skopeo`: No such file or directory (os error 2)"
         );
         assert_eq!(hints(&error)[0].0, "apt-get install skopeo");
     }

@@ -1,10 +1,12 @@
 //! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
 
+pub mod fetching;
 pub mod graph;
 pub mod install;
 pub mod list;
 mod ordering;
 pub mod preflight;
+pub mod pull;
 pub mod recover;
 pub mod show;
 mod stopping;

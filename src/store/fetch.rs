@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::{slice, thread};
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, bail};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 
 use crate::image::remote::RemoteImage;
+use crate::image::retry::with_retries;
 use crate::progress::{Event, Report};
 use crate::store::layer::{self, Layer};
 use crate::store::objects::{Objects, Writing};
@@ -58,7 +59,8 @@ impl Fetch<'_> {
                     let (done, waiting, stopped) = (done.clone(), &waiting, &stopped);
                     scope.spawn(move || {
                         while let Some(layer) = next(waiting, stopped) {
-                            let _nobody_waits = done.send((layer, self.one(queue, layer, stopped)));
+                            let read = self.until_it_is_read(queue, layer, stopped);
+                            let _nobody_waits = done.send((layer, read));
                         }
                     });
                 }
@@ -77,6 +79,22 @@ impl Fetch<'_> {
                 }
                 failed.map_or(Ok(()), Err)
             })
+        })
+    }
+
+    /// Reads a layer, again if the network spoils it, unless another one has failed.
+    fn until_it_is_read(
+        &self,
+        queue: &Queue,
+        layer: &Wanted,
+        stopped: &AtomicBool,
+    ) -> Result<Layer> {
+        with_retries(self.report, &label(layer.descriptor), |_| {
+            let read = self.one(queue, layer, stopped);
+            if stopped.load(Ordering::Relaxed) {
+                bail!("another layer failed");
+            }
+            read
         })
     }
 

@@ -6,6 +6,7 @@
 //!     layer/sha256-HEX               by diff_id: objects/ (the layer's own files), entries (what they are)
 //!     image/sha256-HEX               by manifest digest: the merged tree; metadata: reference, digests, manifest, config
 //!     pending/sha256-HEX             a layer that may not be on disk yet
+//!     kept/sha256-HEX                the same commit, of an image that stays whether or not it is installed
 //!   objects/                         one object per distinct file: content, owner, mode and extended attributes
 //! ```
 //!
@@ -22,6 +23,7 @@ mod fetch;
 mod gvariant;
 mod import;
 mod inflate;
+mod kept;
 mod layer;
 mod link;
 mod merge;
@@ -30,6 +32,7 @@ mod object;
 mod objects;
 mod queue;
 pub mod settings;
+mod space;
 mod tree;
 mod unsynced;
 
@@ -133,9 +136,17 @@ impl Store {
 
     /// The entries of a layer that is in the store; one stored in another format counts as missing.
     fn layer_entries(&self, diff_id: &Digest) -> Result<Option<Vec<Entry>>> {
+        match self.layer(diff_id)? {
+            Some(name) => self.entries_of(&name),
+            None => Ok(None),
+        }
+    }
+
+    /// The ref of a layer that the store has.
+    fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
         for name in [layer_ref(diff_id), pending_ref(diff_id)] {
             if self.repo.resolve_rev(&name, true)?.is_some() {
-                return self.entries_of(&name);
+                return Ok(Some(name));
             }
         }
         Ok(None)

@@ -8,6 +8,7 @@ use rustix::net::{AddressFamily, SocketAddrV4, SocketType};
 use crate::host::Host;
 use crate::layout::{Image, Layout, PLAIN};
 use crate::namespace;
+use crate::process::Run;
 use crate::registry::{allow, registry};
 
 /// A host with a container that must outlive everything that fails beside it.
@@ -221,12 +222,50 @@ fn hostile_entries() {
 fn full_disk() {
     let host = Host::new();
     let small = host.image_of("small", PLAIN);
-    let large = host.image(
-        "large",
-        &Image::new(PLAIN).file("opt/noise", noise(8 << 20)),
+    // Each block four times: it looks as if there were room, and there is not.
+    let blocks = noise(2 << 20);
+    let blocks = blocks.chunks(4096).flat_map(|block| block.repeat(4));
+    let bytes: Vec<_> = blocks.collect();
+    let large = host.image("large", &Image::new(PLAIN).file("opt/noise", bytes));
+    let run = on_six_megabytes(&host, &small, &large);
+    let error = format!(
+        "error: importing `{}`: layer {}: entry `opt/noise`: writing to the store: No space left on device (os error 28)\n\
+         hint: free space on the file system of `{}`",
+        large.reference,
+        large.layer,
+        host.at("var/lib/bedplate/repo").display()
     );
+    assert_eq!(run.failed(1), error);
+}
+
+/// What cannot fit is not begun, also where nothing is known of it but its size.
+#[test]
+fn no_room() {
+    let host = Host::new();
+    let small = host.image_of("small", PLAIN);
+    let large = Image::new(PLAIN).file("opt/noise", noise(8 << 20));
+    let large = host.image("large", &large);
+    let run = on_six_megabytes(&host, &small, &large);
+    let error = run.failed(1).to_owned();
+    let begin = format!(
+        "error: importing `{}`: it needs at least 8.",
+        large.reference
+    );
+    let end = format!(
+        " MB are free\nhint: free space on the file system of `{}`",
+        host.at("var/lib/bedplate/repo").display()
+    );
+    assert!(
+        error.starts_with(&begin) && error.ends_with(&end),
+        "{error}"
+    );
+    assert!(!run.stderr.contains("fetching"), "{}", run.stderr);
+}
+
+/// Installs the small image, which must stay as it is, and the large one on a disk of 6 MB.
+fn on_six_megabytes(host: &Host, small: &Layout, large: &Layout) -> Run {
     let run = namespace::script(
-        &host,
+        host,
         "mkdir -p $ROOT/var/lib/bedplate
         mount -t tmpfs -o size=6m,mode=700 none $ROOT/var/lib/bedplate
         bedplate install --root=$ROOT $1 >/dev/null 2>&1
@@ -238,17 +277,10 @@ fn full_disk() {
         exit $status",
         &[&small.reference, &large.reference],
     );
-    let error = format!(
-        "error: importing `{}`: layer {}: entry `opt/noise`: writing to the store: No space left on device (os error 28)\n\
-         hint: free space on the file system of `{}`",
-        large.reference,
-        large.layer,
-        host.at("var/lib/bedplate/repo").display()
-    );
-    assert_eq!(run.failed(1), error);
     let read = |name: &str| fs::read_to_string(host.beside(name)).unwrap();
     assert_eq!(read("before"), read("after"));
     assert!(read("shown").contains(&small.digest));
+    run
 }
 
 /// Bytes that do not compress.

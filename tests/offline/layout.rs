@@ -103,6 +103,14 @@ impl Image {
         Self::assemble(dir, &layer, &digest(&tar))
     }
 
+    /// As [`Image::write`], over a layer with the members of `lower`, whose digest is returned too.
+    pub(crate) fn write_over(&self, lower: &Self, dir: &Path) -> (Layout, String) {
+        let (tar, below) = (self.tar(), lower.tar());
+        let layers = [(gzip(&below), digest(&below)), (gzip(&tar), digest(&tar))];
+        let lower = digest(&layers[0].0);
+        (Self::assemble_layers(dir, &layers), lower)
+    }
+
     /// As [`Image::write`], the layer's bytes cut off at `length` of its uncompressed form and compressed then: every
     /// checksum is right, the archive is not whole.
     pub(crate) fn write_cut(&self, dir: &Path, length: usize) -> Layout {
@@ -116,20 +124,28 @@ impl Image {
     }
 
     fn assemble(dir: &Path, layer: &[u8], diff_id: &str) -> Layout {
+        Self::assemble_layers(dir, &[(layer.to_owned(), diff_id.to_owned())])
+    }
+
+    /// The layers with their diff_ids, lowest first; the layout names the uppermost.
+    fn assemble_layers(dir: &Path, layers: &[(Vec<u8>, String)]) -> Layout {
         fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id).collect();
         let config = json!({
             "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
             "os": "linux",
             "config": { "Entrypoint": ["/bin/sleep"], "Cmd": ["infinity"] },
-            "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
         let config = blob(dir, config.to_string().as_bytes());
-        let layer_digest = blob(dir, layer);
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let blobs: Vec<_> = layers.iter().map(|(layer, _)| blob(dir, layer)).collect();
+        let descriptors: Vec<_> = blobs.iter().map(|blob| descriptor(kind, blob)).collect();
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &layer_digest)],
+            "layers": descriptors,
         });
         let manifest = blob(dir, manifest.to_string().as_bytes());
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
@@ -141,8 +157,8 @@ impl Image {
             dir: dir.to_owned(),
             reference: format!("oci:{}:latest", dir.display()),
             digest: manifest.0,
-            layer: layer_digest.0,
-            diff_id: diff_id.to_owned(),
+            layer: blobs.last().unwrap().0.clone(),
+            diff_id: layers.last().unwrap().1.clone(),
         }
     }
 

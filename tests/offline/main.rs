@@ -1,6 +1,6 @@
 //! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
 //!
-//! `host`, `layout`, `process`, `namespace` and `registry` are the tools; each other file is a theme. Messages are
+//! `host`, `layout`, `process`, `namespace`, `registry` and `wire` are the tools; each other file is a theme. Messages are
 //! compared as the operator reads them: from `error:` to the last hint.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ mod layout;
 mod namespace;
 mod process;
 mod registry;
+mod wire;
 
 mod clashes;
 mod composefs;
@@ -22,6 +23,7 @@ mod crash;
 mod files;
 mod images;
 mod lock;
+mod network;
 mod order;
 mod preflight;
 mod readers;

@@ -99,5 +99,5 @@ pub(crate) fn allow(host: &Host, address: &str) {
     let dir = host.beside("home/.config/containers/registries.conf.d");
     fs::create_dir_all(&dir).unwrap();
     let text = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
-    fs::write(dir.join("test.conf"), text).unwrap();
+    fs::write(dir.join(format!("{address}.conf")), text).unwrap();
 }

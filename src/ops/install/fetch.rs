@@ -7,9 +7,10 @@ use anyhow::{Result, anyhow};
 use crate::deployment;
 use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
-use crate::image::remote;
+use crate::image::settings::Settings;
 use crate::name::ContainerName;
 use crate::ops::Host;
+use crate::ops::fetching;
 use crate::ops::install::Request;
 use crate::root::Root;
 use crate::state::{self, Record};
@@ -48,6 +49,7 @@ pub(super) fn fetch(
     host: &Host,
     request: &Request,
     store: &Store,
+    network: Settings,
     reference: &ImageRef,
 ) -> Result<Fetched> {
     let name = match &request.name {
@@ -58,11 +60,10 @@ pub(super) fn fetch(
             .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
             .hint("choose one with `--name`")?,
     };
-    host.report.step(format!("resolving {reference}"));
-    let remote = remote::open(reference)?;
-    let found = state::find(host.root, &name)?;
-    if let Some(record) = &found
-        && record.manifest_digest != remote.manifest_digest.to_string()
+    let found = fetching::find(host, store, network, reference, request.pull)?;
+    let installed = state::find(host.root, &name)?;
+    if let Some(record) = &installed
+        && record.manifest_digest != found.manifest_digest()
     {
         return Err(anyhow!(
             "installing `{reference}`: `{name}` is already installed from `{}`, another image ({})",
@@ -73,9 +74,9 @@ pub(super) fn fetch(
             "`bedplate uninstall {name}` first, its data is kept; or choose another `--name`"
         ));
     }
-    let image = store.import(remote, host.report)?;
+    let image = found.into_store(host, store)?;
     let checkout = || store.checkout(&image, &host.root.outside(deployment::STAGING));
-    let source = match found {
+    let source = match installed {
         Some(record) => {
             let rootfs = deployment::dir(&name, record.generation).join("rootfs");
             let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();

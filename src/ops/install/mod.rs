@@ -24,6 +24,7 @@ use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
+use crate::ops::fetching::Pull;
 use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::{Host, ordering, preflight};
@@ -45,6 +46,8 @@ pub struct Request {
     pub runtime: Option<String>,
     /// What happens to the units.
     pub start: Start,
+    /// When the images' sources are asked.
+    pub pull: Pull,
     /// Show what would be done; nothing outside the store is touched.
     pub dry_run: bool,
     /// The time of this request: seconds since 1970-01-01 00:00 UTC.

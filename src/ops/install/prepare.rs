@@ -99,8 +99,8 @@ impl Prepared {
             .take()
             .ok_or_else(|| anyhow!("a generation is staged twice: its checkout is gone"))?;
         let targets = deployment::targets(root, &self.rendered.spec)?;
-        let of = (store, &self.image);
-        let rootfs = deployment::rootfs(of, checkout, &targets, self.record.integrity)
+        let integrity = self.record.integrity;
+        let rootfs = deployment::rootfs((store, &self.image), checkout, &targets, integrity)
             .with_context(|| format!("preparing `{}`", self.record.name))?;
         self.record.tree_sha256 = rootfs.sha256();
         Ok((*self, rootfs))
@@ -108,8 +108,7 @@ impl Prepared {
 
     /// What the operator should know.
     pub(super) fn notes(&self) -> Vec<String> {
-        let notes = self.rendered.notes.iter();
-        notes.chain(&self.unprotected).cloned().collect()
+        [&self.rendered.notes[..], &self.unprotected].concat()
     }
 
     /// The user that its payload runs as on the host.
@@ -130,14 +129,14 @@ impl Prepared {
 /// Prepares every image of the set.
 pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
-    let settings = config::load(host.root)?.store;
-    let store = Store::open(host.root, settings)?;
+    let config = config::load(host.root)?;
+    let store = Store::open(host.root, config.store)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
-    let protected = Protected::of(host.root, settings)?;
+    let protected = Protected::of(host.root, config.store)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
-        let one = fetch(host, request, &store, reference)?;
+        let one = fetch(host, request, &store, config.network, reference)?;
         if fetched.iter().any(|(other, _)| other.name == one.name) {
             bail!("two images of the set would both be called `{}`", one.name);
         }

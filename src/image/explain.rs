@@ -1,0 +1,93 @@
+//! Remedies for what skopeo says.
+
+use anyhow::{Error, anyhow};
+
+use crate::hint::{Hinted, hints};
+use crate::image::policy;
+
+/// What skopeo's errors contain, and the remedy.
+const REMEDIES: &[(&str, &str)] = &[
+    ("policy.json: no such file", policy::MISSING),
+    ("rejected by policy", policy::REFUSED),
+    (
+        "unauthorized",
+        "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
+    ),
+    (
+        "manifest unknown",
+        "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+    ),
+    (
+        "no descriptor found for reference",
+        "check the tag: the layout's index.json lists which there are",
+    ),
+    (
+        "index.json: no such file",
+        "no OCI layout is there: write it as `oci:DIRECTORY:TAG`",
+    ),
+    ("name unknown", "check the repository's name"),
+    (
+        "server gave HTTP response to HTTPS client",
+        "a registry without TLS must be allowed with `insecure = true` in /etc/containers/registries.conf.d/",
+    ),
+    (
+        "connection refused",
+        "check that the registry runs and can be reached from here",
+    ),
+    (
+        "no such host",
+        "check the registry's name and this host's DNS",
+    ),
+    ("starting `skopeo`", "apt-get install skopeo"),
+    (
+        "unknown command \"experimental-image-proxy\"",
+        "this skopeo is too old: 1.9.3 or newer is needed",
+    ),
+];
+
+/// Adds the remedy to an error that has one.
+pub(crate) fn explain(error: Error) -> Error {
+    if !hints(&error).is_empty() {
+        return error;
+    }
+    let text = format!("{error:#}");
+    let remedy = REMEDIES.iter().find(|(needle, _)| text.contains(needle));
+    let Some((_, remedy)) = remedy else {
+        return error;
+    };
+    match Err::<(), _>(error).hint(*remedy) {
+        Ok(()) => anyhow!("an error without an error"),
+        Err(error) => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remedies_fit_what_skopeo_says() {
+        for (said, remedy) in [
+            (
+                "Error loading trust policy: open /etc/containers/policy.json: no such file or directory",
+                policy::MISSING,
+            ),
+            (
+                "Running image oci:/x is rejected by policy.",
+                policy::REFUSED,
+            ),
+            (
+                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
+                "check the name and the tag: `skopeo list-tags docker://REPOSITORY` shows which there are",
+            ),
+            (
+                "no descriptor found for reference \"3\"",
+                "check the tag: the layout's index.json lists which there are",
+            ),
+        ] {
+            let error = explain(Error::msg(said));
+            assert_eq!(error.to_string(), said);
+            assert_eq!(hints(&error)[0].0, remedy);
+        }
+    }
+}

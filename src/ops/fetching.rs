@@ -1,0 +1,89 @@
+//! How an image gets into the store, for the verbs that need one.
+
+use anyhow::{Result, anyhow};
+use serde::Serialize;
+
+use crate::hint::Hinted;
+use crate::image::reference::ImageRef;
+use crate::image::remote::RemoteImage;
+use crate::image::resolve::{require_allowed, resolve};
+use crate::image::settings::Settings;
+use crate::ops::Host;
+use crate::store::{Store, StoredImage};
+
+/// When an image's source is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pull {
+    /// Unless the image is kept in the store.
+    #[default]
+    Missing,
+    /// Always: a tag may name another image by now.
+    Always,
+    /// Never: what the store has is used.
+    Never,
+}
+
+/// An image that has been found.
+pub(crate) enum Found {
+    /// Here.
+    Stored(StoredImage),
+    /// Where it comes from.
+    Remote(Box<RemoteImage>),
+}
+
+impl Found {
+    /// Of the manifest.
+    pub(crate) fn manifest_digest(&self) -> String {
+        match self {
+            Self::Stored(image) => image.manifest_digest.to_string(),
+            Self::Remote(image) => image.manifest_digest.to_string(),
+        }
+    }
+
+    /// The image in the store, fetched if it is not there.
+    pub(crate) fn into_store(self, host: &Host, store: &Store) -> Result<StoredImage> {
+        match self {
+            Self::Stored(image) => Ok(image),
+            Self::Remote(image) => {
+                store.require_room(&image, host.report)?;
+                store.import(*image, host.report)
+            }
+        }
+    }
+}
+
+/// Finds an image: in the store if that may be, else at its source. An image that the store has already is not
+/// opened there: what it names is asked, nothing is fetched.
+pub(crate) fn find(
+    host: &Host,
+    store: &Store,
+    network: Settings,
+    reference: &ImageRef,
+    pull: Pull,
+) -> Result<Found> {
+    let here = match pull {
+        Pull::Always => None,
+        Pull::Missing => store.find_kept(reference)?,
+        Pull::Never => Some(
+            store
+                .find_reference(reference)?
+                .ok_or_else(|| anyhow!("`{reference}` is not in the store"))
+                .hint(format!(
+                    "`bedplate pull {reference}` brings it there; or give `--pull missing`"
+                ))?,
+        ),
+    };
+    if let Some(image) = here {
+        require_allowed(reference)?;
+        host.report
+            .step(format!("using {reference} from the store"));
+        return Ok(Found::Stored(image));
+    }
+    host.report.step(format!("resolving {reference}"));
+    let resolved = resolve(reference, network, host.report)?;
+    if let Some(image) = store.find_resolved(&resolved)? {
+        return Ok(Found::Stored(image));
+    }
+    Ok(Found::Remote(Box::new(resolved.open(host.report)?)))
+}

@@ -1,0 +1,113 @@
+//! Images that the store has: those of a reference, and those that an operator wants kept.
+//!
+//! An image is kept by a second ref to its commit, `bedplate/kept/sha256-HEX`: whatever becomes of the containers
+//! that are made from it, and of the image's own ref, its files stay and its reference is the one it was kept under.
+
+use anyhow::{Context, Result};
+use containers_image_proxy::oci_spec::image::Digest;
+use ostree::gio;
+
+use crate::image::reference::ImageRef;
+use crate::image::resolve::Resolved;
+use crate::store::{Store, StoredImage, metadata, ref_name};
+
+const IMAGES: &str = "bedplate/image";
+const KEPT: &str = "bedplate/kept";
+
+impl Store {
+    /// The image that the reference names now, if the store has it.
+    pub fn find_resolved(&self, resolved: &Resolved) -> Result<Option<StoredImage>> {
+        let Some(index_digest) = &resolved.index_digest else {
+            return Ok(None);
+        };
+        let images = self.images()?;
+        Ok(images.into_iter().find(|image| {
+            image.reference == resolved.reference && image.index_digest == *index_digest
+        }))
+    }
+
+    /// The image that was last asked for by this reference, if the store has it; a kept one first.
+    pub fn find_reference(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
+        let kept = self.find_kept(reference)?;
+        if kept.is_some() {
+            return Ok(kept);
+        }
+        let images = self.images()?;
+        Ok(images
+            .into_iter()
+            .find(|image| image.reference == *reference))
+    }
+
+    /// The image that is kept under this very reference.
+    pub fn find_kept(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
+        let kept = self.kept()?;
+        Ok(kept.into_iter().find(|image| image.reference == *reference))
+    }
+
+    /// Keeps an image, under its reference; of an older image of the same reference only the files stay, as long as
+    /// a container needs them.
+    pub fn keep(&self, image: &StoredImage) -> Result<()> {
+        let keeping = || format!("keeping `{}`", image.reference);
+        for older in self.kept()? {
+            if older.reference == image.reference && older.manifest_digest != image.manifest_digest
+            {
+                self.set_kept(&older.manifest_digest, None)
+                    .with_context(keeping)?;
+            }
+        }
+        self.set_kept(&image.manifest_digest, Some(&image.commit))
+            .with_context(keeping)
+    }
+
+    /// Ends the keeping of an image; one that is not kept is fine.
+    pub fn release(&self, manifest_digest: &Digest) -> Result<()> {
+        if !self.is_kept(manifest_digest)? {
+            return Ok(());
+        }
+        self.set_kept(manifest_digest, None)
+            .with_context(|| format!("no longer keeping the image {manifest_digest}"))
+    }
+
+    /// Whether the image with this manifest is kept.
+    pub fn is_kept(&self, manifest_digest: &Digest) -> Result<bool> {
+        let found = self.repo.resolve_rev(&kept_ref(manifest_digest), true);
+        Ok(found
+            .with_context(|| format!("looking for the image {manifest_digest}"))?
+            .is_some())
+    }
+
+    /// Every image, kept or not.
+    pub fn images(&self) -> Result<Vec<StoredImage>> {
+        self.images_below(IMAGES)
+    }
+
+    /// Every image that is kept.
+    pub fn kept(&self) -> Result<Vec<StoredImage>> {
+        self.images_below(KEPT)
+    }
+
+    fn set_kept(&self, manifest_digest: &Digest, commit: Option<&str>) -> Result<()> {
+        let name = kept_ref(manifest_digest);
+        self.repo
+            .set_ref_immediate(None, &name, commit, gio::Cancellable::NONE)?;
+        Ok(())
+    }
+
+    /// The images whose refs begin so; those in another format are left out.
+    fn images_below(&self, prefix: &str) -> Result<Vec<StoredImage>> {
+        let looking = || "looking for images".to_owned();
+        let refs = self.repo.list_refs(Some(prefix), gio::Cancellable::NONE);
+        let mut images = Vec::new();
+        for commit in refs.with_context(looking)?.into_values() {
+            let (variant, _) = self.repo.load_commit(&commit).with_context(looking)?;
+            images.extend(metadata::read(&commit, &variant.child_value(0)).with_context(looking)?);
+        }
+        // The order of the repository's table of refs is of no meaning.
+        images.sort_by(|a, b| a.manifest_digest.as_ref().cmp(b.manifest_digest.as_ref()));
+        Ok(images)
+    }
+}
+
+fn kept_ref(manifest_digest: &Digest) -> String {
+    format!("{KEPT}/{}", ref_name(manifest_digest))
+}

@@ -1,0 +1,310 @@
+//! Registries and networks that fail: what is tried again, what is not, and what need not be fetched again.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::layout::{Image, Layout, PLAIN};
+use crate::process::DEADLINE;
+use crate::registry::registry;
+use crate::wire::{Fault, Wire};
+
+/// A host that gives a silent registry two seconds.
+fn host() -> Host {
+    let host = Host::new();
+    host.put("etc/bedplate/bedplate.toml", "[network]\ntimeout = 2\n");
+    host
+}
+
+/// Bytes that do not compress, others for each seed.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(length);
+    let mut counter = seed << 32;
+    while bytes.len() < length {
+        bytes.extend_from_slice(&openssl::sha::sha256(&counter.to_le_bytes()));
+        counter += 1;
+    }
+    bytes
+}
+
+/// An image with a layer of about 300 kB, pushed; its layout and its reference through the wire.
+fn pushed(host: &Host, wire: &Wire, name: &str, seed: u64) -> (Layout, String) {
+    let image = Image::new(PLAIN).file("opt/noise", noise(seed, 300_000));
+    let layout = host.image(name, &image);
+    registry().push(&layout, name);
+    (layout, wire.reference(name))
+}
+
+#[test]
+fn what_passes_is_tried_again() {
+    let host = host();
+    let wire = Wire::new(&host);
+    for (seed, name, at_manifest, fault, said) in [
+        (
+            1,
+            "reset",
+            false,
+            Fault::Reset(100_000),
+            "connection reset by peer",
+        ),
+        (
+            2,
+            "early",
+            false,
+            Fault::Reset(0),
+            "connection reset by peer",
+        ),
+        (3, "closed", false, Fault::Close(200_000), "unexpected EOF"),
+        (
+            4,
+            "stalled",
+            false,
+            Fault::Stall(100_000),
+            "no answer and no data for 2 seconds",
+        ),
+        (
+            5,
+            "silent",
+            true,
+            Fault::Stall(0),
+            "context deadline exceeded",
+        ),
+        (
+            6,
+            "internal",
+            false,
+            Fault::Status(500, ""),
+            "500 (Internal Server Error)",
+        ),
+        (7, "gateway", true, Fault::Status(502, ""), "502"),
+    ] {
+        let (layout, reference) = pushed(&host, &wire, name, seed);
+        wire.mend();
+        let part = if at_manifest {
+            "/manifests/".to_owned()
+        } else {
+            layout.layer.clone()
+        };
+        wire.spoil(&part, fault, 1);
+        let run = host.run(&["install", &reference]);
+        let notes: Vec<_> = run
+            .stderr
+            .lines()
+            .filter(|l| l.starts_with("note: "))
+            .collect();
+        assert_eq!(notes.len(), 1, "{name}: {}", run.stderr);
+        assert!(
+            notes[0].contains(said) && notes[0].contains("; attempt 2 of 5 in "),
+            "{name}: {}",
+            notes[0]
+        );
+        run.ok();
+        assert_eq!(
+            wire.requests(&layout.layer).len(),
+            if at_manifest { 1 } else { 2 },
+            "{name}"
+        );
+    }
+}
+
+/// skopeo waits as it is told to, and bedplate does not see it.
+#[test]
+fn too_many_requests() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let (layout, reference) = pushed(&host, &wire, "busy", 20);
+    wire.spoil(&layout.layer, Fault::Status(429, "Retry-After: 1\r\n"), 1);
+    let run = host.run(&["install", &reference]);
+    assert!(!run.stderr.contains("note: "), "{}", run.stderr);
+    run.ok();
+    assert_eq!(wire.requests(&layout.layer).len(), 2);
+    // Four waits are over its own patience; the two seconds of silence that this host allows come first.
+    let (layout, reference) = pushed(&host, &wire, "busier", 21);
+    wire.spoil(&layout.layer, Fault::Status(429, "Retry-After: 1\r\n"), 4);
+    host.ok(&["install", &reference]);
+    assert_eq!(wire.requests(&layout.layer).len(), 5);
+}
+
+#[test]
+fn what_stays_is_not_tried_again() {
+    let host = host();
+    let wire = Wire::new(&host);
+    for (seed, name, fault, said) in [
+        (
+            30,
+            "flipped",
+            Fault::Flip,
+            "corrupted blob, expecting DIGEST",
+        ),
+        (
+            31,
+            "forbidden",
+            Fault::Status(403, ""),
+            "invalid status code from registry 403 (Forbidden)",
+        ),
+        (
+            32,
+            "gone",
+            Fault::Status(404, ""),
+            "invalid status code from registry 404 (Not Found)",
+        ),
+    ] {
+        let (layout, reference) = pushed(&host, &wire, name, seed);
+        wire.spoil(&layout.layer, fault, 9);
+        let error = host.fails(&["install", &reference]);
+        let error = error.replace(&layout.layer, "DIGEST");
+        let ours = format!("error: importing `{reference}`: layer DIGEST: ");
+        assert!(
+            error.starts_with(&ours) && error.contains(said),
+            "{name}: {error}"
+        );
+        assert_eq!(wire.requests(&layout.layer).len(), 1, "{name}");
+    }
+}
+
+#[test]
+fn attempts_end() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let (layout, reference) = pushed(&host, &wire, "never", 40);
+    wire.spoil(&layout.layer, Fault::Close(10), 99);
+    let run = host.run(&["install", &reference]);
+    let error = format!(
+        "error: importing `{reference}`: layer {}: given up after 5 attempts: unexpected EOF",
+        layout.layer
+    );
+    assert_eq!(run.failed(1), error);
+    assert_eq!(wire.requests(&layout.layer).len(), 5);
+}
+
+/// What is in the store is not opened again, let alone fetched.
+#[test]
+fn nothing_new_is_one_request() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let (_, reference) = pushed(&host, &wire, "same", 50);
+    host.ok(&["install", &reference]);
+    wire.mend();
+    let said = host.ok(&["install", &reference]);
+    assert_eq!(
+        said,
+        "same: already installed with this image and these values (generation 1)\n"
+    );
+    assert_eq!(wire.requests("/blobs/").len(), 0);
+    assert_eq!(wire.requests("/manifests/").len(), 1);
+}
+
+/// A running `install` and the lines of its stderr.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+fn start(host: &Host, args: &[&str]) -> Running {
+    let mut child = host
+        .command(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let _test_is_over = send.send(line);
+        }
+    });
+    Running { child, lines }
+}
+
+#[test]
+fn a_killed_pull_keeps_its_complete_layers() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let lower = Image::bare().file("opt/lower", noise(60, 300_000));
+    let upper = Image::new(PLAIN).file("opt/upper", noise(61, 300_000));
+    let (layout, lower) = upper.write_over(&lower, &host.beside("killed"));
+    registry().push(&layout, "killed");
+    let reference = wire.reference("killed");
+    let size = |digest: &str| fs::metadata(registry().blob(digest)).unwrap().len();
+    wire.spoil(&layout.layer, Fault::Stall(100_000), 9);
+    let mut running = start(&host, &["pull", &reference]);
+    let stored = format!("stored layer {}", &lower[..19]);
+    while running.lines.recv_timeout(DEADLINE).unwrap() != stored {}
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert_eq!(wire.bytes(&lower), size(&lower));
+    wire.mend();
+    host.ok(&["install", &reference]);
+    assert_eq!(wire.requests(&lower).len(), 0);
+    assert_eq!(wire.bytes(&layout.layer), size(&layout.layer));
+}
+
+/// Nobody waits for a registry that is silent when bedplate is gone.
+#[test]
+fn skopeo_ends_with_a_killed_pull() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (layout, reference) = pushed(&host, &wire, "orphan", 62);
+    wire.spoil(&layout.layer, Fault::Stall(1000), 9);
+    let mut running = start(&host, &["pull", &reference]);
+    wire.wait_until_stalled();
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    wire.wait_until_gone();
+}
+
+#[test]
+fn pull_then_install_without_a_network() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let (layout, reference) = pushed(&host, &wire, "kept", 70);
+    let (_, other) = pushed(&host, &wire, "other", 71);
+    let size = fs::metadata(layout.layer_path()).unwrap().len();
+    let digest = &layout.digest;
+    host.unchanged(|| {
+        assert_eq!(
+            host.ok(&["pull", "--dry-run", &reference]),
+            format!("{reference}: would be kept ({digest}); 1 of 1 layers to fetch, {size} bytes\nnothing was changed\n")
+        );
+    });
+    assert_eq!(wire.requests(&layout.layer).len(), 0);
+    // Nothing is kept yet.
+    host.refused(
+        &["install", "--pull=never", &reference],
+        &format!(
+            "error: `{reference}` is not in the store\n\
+             hint: `bedplate pull {reference}` brings it there; or give `--pull missing`"
+        ),
+    );
+    assert_eq!(
+        host.ok(&["pull", &reference, &other])
+            .lines()
+            .next()
+            .unwrap(),
+        format!("{reference}: kept ({digest}); 1 of 1 layers fetched, {size} bytes")
+    );
+    let again = host.ok(&["pull", "--json", &reference]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["images"][0]["was_kept"], true);
+    assert_eq!(again["images"][0]["fetched"], Value::Array(vec![]));
+    // The registry is gone.
+    wire.mend();
+    wire.spoil("/", Fault::Status(404, ""), usize::MAX);
+    host.ok(&["install", &reference, &other]);
+    assert_eq!(wire.requests("/").len(), 0);
+    host.ok(&["uninstall", "kept"]);
+    host.ok(&["install", "--pull=never", &reference]);
+    assert_eq!(wire.requests("/").len(), 0);
+    let error = host.fails(&["install", "--pull=always", &reference]);
+    assert!(
+        error.starts_with(&format!("error: opening `{reference}`: ")),
+        "{error}"
+    );
+}
