@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 
 use bedplate::image::reference::ImageRef;
 use bedplate::image::remote;
+use bedplate::image::resolve::resolve;
+use bedplate::image::settings::Settings as Network;
 use bedplate::progress::{Event, Report};
 use bedplate::root::Root;
 use bedplate::store::settings::Settings;
@@ -333,6 +335,38 @@ fn an_index_and_its_manifest_have_a_digest_each() {
         host.store.find(&stored.manifest_digest).unwrap(),
         Some(stored)
     );
+}
+
+/// What is opened is what the reference names then, whatever it named when it was resolved.
+#[test]
+fn a_tag_that_moves_while_it_is_opened() {
+    let host = Host::new();
+    let layout = Layout::new(&host);
+    layout.tag(layout.image("amd64", &[plain(&[("f", "old")])]));
+    let silent = Report::silent();
+    let reference = host.reference("tag");
+    let resolved = resolve(&reference, Network::default(), &silent).unwrap();
+    let new = layout.image("amd64", &[plain(&[("f", "new")])]);
+    layout.tag(new.clone());
+    let image = remote::from_resolved(resolved, &silent).unwrap();
+    assert_eq!(image.manifest_digest.to_string(), new["digest"]);
+    assert_eq!(image.index_digest, image.manifest_digest);
+    let stored = host.store.import(image, &silent).unwrap();
+    // By now there is nothing to open.
+    let resolved = resolve(&reference, Network::default(), &silent).unwrap();
+    assert_eq!(
+        host.store.find_resolved(&resolved).unwrap(),
+        Some(stored.clone())
+    );
+    assert_eq!(host.store.find_kept(&reference).unwrap(), None);
+    host.store.keep(&stored).unwrap();
+    host.store.remove_image(&stored.manifest_digest).unwrap();
+    assert_eq!(
+        host.store.find_kept(&reference).unwrap(),
+        Some(stored.clone())
+    );
+    host.store.release(&stored.manifest_digest).unwrap();
+    assert!(!host.store.is_kept(&stored.manifest_digest).unwrap());
 }
 
 /// The whole chain as it is printed, the temporary directory as `DIR`.

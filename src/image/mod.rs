@@ -4,6 +4,8 @@
 //! child; nothing here parses what containers/image parses.
 
 mod explain;
+mod knock;
+mod mirrors;
 mod policy;
 mod proxy;
 pub mod reference;

@@ -5,6 +5,7 @@
 //! is a plain pipe that any thread reads (a third less time in all, measured with four blobs at once), every wait
 //! has a limit, and a skopeo that does not answer is killed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
@@ -41,8 +42,8 @@ pub(crate) enum Failure {
     /// It, or what it reads from, has been silent for too long.
     #[error("no answer and no data for {} seconds", .0.as_secs())]
     Silent(Duration),
-    /// It ended, or was ended because another of its streams hung.
-    #[error("skopeo ended: {0}")]
+    /// It ended with these last words; without any it was killed, as when another of its streams hung.
+    #[error("skopeo ended{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
     Ended(String),
     /// The conversation went wrong on this side.
     #[error("speaking to skopeo: {0}")]
@@ -78,12 +79,17 @@ pub(crate) struct Line {
 }
 
 impl Proxy {
-    /// Starts a skopeo.
-    pub(crate) fn start(skopeo: Option<Command>, limit: Duration) -> Result<Arc<Self>, Failure> {
+    /// Starts a skopeo, this one or that of the host, with these options.
+    pub(crate) fn start(
+        skopeo: Option<Command>,
+        options: Vec<OsString>,
+        limit: Duration,
+    ) -> Result<Arc<Self>, Failure> {
         let mut config = ImageProxyConfig::default();
         config.skopeo_cmd = skopeo;
         // skopeo's arguments, and its end with ours.
         let mut command = Command::try_from(config).map_err(Failure::speech)?;
+        command.args(options);
         let (socket, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -144,11 +150,7 @@ impl Proxy {
             let _incomplete = file.rewind().and_then(|()| file.read_to_string(&mut said));
         }
         let said = said.trim();
-        Failure::Ended(if said.is_empty() {
-            "it was killed, or its work in another thread hung".to_owned()
-        } else {
-            said.to_owned()
-        })
+        Failure::Ended(said.to_owned())
     }
 }
 

@@ -41,7 +41,7 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
-    settings: Settings,
+    resolved: Resolved,
     /// Another one when the first has ended.
     session: Mutex<Arc<Session>>,
 }
@@ -79,7 +79,7 @@ impl RemoteImage {
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_alive() {
-            let again = Session::open(&self.reference.for_skopeo(), None, self.settings.timeout)?;
+            let again = open_session(&self.resolved, None)?;
             if again.manifest()?.0 != self.manifest_digest.to_string() {
                 return replaced();
             }
@@ -91,39 +91,37 @@ impl RemoteImage {
 
 /// Opens an image: [`resolve`] and [`Resolved::open`], without telling of attempts that failed.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
-    resolve(reference, Settings::default(), &Report::silent())?.open(&Report::silent())
+    let silent = Report::silent();
+    from_resolved(resolve(reference, Settings::default(), &silent)?, &silent)
 }
 
-impl Resolved {
-    /// Opens what was resolved: manifest and config are fetched.
-    ///
-    /// By the name that was asked for, for a signature may be bound to it and mirrors may know only tags or only
-    /// digests. What it then opens is compared; a tag that was moved in between is resolved anew.
-    ///
-    /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
-    pub fn open(self, report: &Report) -> Result<RemoteImage> {
-        let reference = self.reference.clone();
-        self.open_unnamed(report)
-            .map_err(explain)
-            .with_context(|| format!("opening `{reference}`"))
-    }
+/// Opens what was resolved: manifest and config are fetched.
+///
+/// By the name that was asked for, for a signature may be bound to it and mirrors may know only tags or only
+/// digests. What it then opens is compared; a tag that was moved in between is resolved anew.
+///
+/// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
+pub fn from_resolved(resolved: Resolved, report: &Report) -> Result<RemoteImage> {
+    let reference = resolved.reference.clone();
+    unnamed(resolved, report)
+        .map_err(explain)
+        .with_context(|| format!("opening `{reference}`"))
+}
 
-    fn open_unnamed(mut self, report: &Report) -> Result<RemoteImage> {
-        for _ in 0..MOVES {
-            let what = format!("opening `{}`", self.reference);
-            let contact = self.contact();
-            let fetched = repeat(contact, report, &what, |_| {
-                Ok(fetch(&self.reference, self.settings, None)?)
-            })?;
-            let manifest =
-                Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
-            if let Some(index_digest) = self.index_of(&manifest) {
-                return assemble(self, index_digest, manifest, fetched);
-            }
-            self = self.again(report)?;
+fn unnamed(mut resolved: Resolved, report: &Report) -> Result<RemoteImage> {
+    for _ in 0..MOVES {
+        let what = format!("opening `{}`", resolved.reference);
+        let fetched = repeat(resolved.contact(), report, &what, |_| {
+            Ok(fetch(&resolved, None)?)
+        })?;
+        let manifest =
+            Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
+        if let Some(index_digest) = resolved.index_of(&manifest) {
+            return assemble(resolved, index_digest, manifest, fetched);
         }
-        replaced()
+        resolved = resolved.again(report)?;
     }
+    replaced()
 }
 
 /// What skopeo hands over when an image is opened.
@@ -136,16 +134,12 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-fn fetch(
-    reference: &ImageRef,
-    settings: Settings,
-    skopeo: Option<Command>,
-) -> Result<Fetched, Failure> {
-    let session = Session::open(&reference.for_skopeo(), skopeo, settings.timeout)?;
+fn fetch(resolved: &Resolved, skopeo: Option<Command>) -> Result<Fetched, Failure> {
+    let session = open_session(resolved, skopeo)?;
     let (digest, manifest) = session.manifest()?;
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
-    let layers = match reference.transport() {
+    let layers = match resolved.reference.transport() {
         Transport::ContainersStorage => session.layers()?,
         _ => None,
     };
@@ -156,6 +150,15 @@ fn fetch(
         config,
         layers,
     })
+}
+
+fn open_session(resolved: &Resolved, skopeo: Option<Command>) -> Result<Session, Failure> {
+    Session::open(
+        &resolved.reference.for_skopeo(),
+        skopeo,
+        resolved.registries.args(),
+        resolved.settings.timeout,
+    )
 }
 
 fn assemble(
@@ -178,8 +181,8 @@ fn assemble(
         );
     }
     Ok(RemoteImage {
-        reference: resolved.reference,
-        settings: resolved.settings,
+        reference: resolved.reference.clone(),
+        resolved,
         index_digest,
         manifest_digest,
         manifest,
@@ -243,10 +246,10 @@ mod tests {
     #[test]
     fn a_missing_skopeo_is_a_hint() {
         let skopeo = Command::new("/nonexistent/skopeo");
-        let reference = "oci:/x".parse().unwrap();
-        let error = fetch(&reference, Settings::default(), Some(skopeo))
-            .map(|_| ())
-            .unwrap_err();
+        // One that is not looked at before it is opened.
+        let reference = "docker-archive:/x".parse().unwrap();
+        let resolved = resolve(&reference, Settings::default(), &Report::silent()).unwrap();
+        let error = fetch(&resolved, Some(skopeo)).map(|_| ()).unwrap_err();
         let error = explain(error.into());
         assert_eq!(
             format!("{error:#}"),

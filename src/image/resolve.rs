@@ -9,11 +9,12 @@ use openssl::sha::sha256;
 
 use crate::exec::Program;
 use crate::image::explain::explain;
+use crate::image::mirrors::Registries;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::retry::{Contact, repeat};
 use crate::image::settings::Settings;
-use crate::image::{hex, policy};
+use crate::image::{hex, mirrors, policy};
 use crate::progress::Report;
 
 /// A reference that the signature policy allows, and what it names now.
@@ -26,6 +27,7 @@ pub struct Resolved {
     /// What it names, where it was read.
     named: Option<String>,
     pub(crate) settings: Settings,
+    pub(crate) registries: Registries,
 }
 
 /// Applies the signature policy as far as it does not depend on the image.
@@ -49,11 +51,13 @@ fn unnamed(
     report: &Report,
 ) -> Result<Resolved> {
     policy::check(reference)?;
+    let registries = mirrors::without_dead(reference, report);
     let resolved = |index_digest, named| Resolved {
         reference: reference.clone(),
         index_digest,
         named,
         settings,
+        registries: registries.clone(),
     };
     match (reference.digest(), reference.transport()) {
         (Some(named), _) => return Ok(resolved(Some(named), None)),
@@ -66,7 +70,7 @@ fn unnamed(
     }
     let what = format!("resolving `{reference}`");
     let named = repeat(contact, report, &what, |_| {
-        Ok(inspect(reference, settings)?)
+        Ok(inspect(reference, settings, &registries)?)
     })?;
     let digest = format!("sha256:{}", hex(&sha256(named.as_bytes())));
     let digest = Digest::from_str(&digest).context("parsing a digest")?;
@@ -105,10 +109,16 @@ impl Resolved {
 }
 
 /// What the reference names, as it is.
-fn inspect(reference: &ImageRef, settings: Settings) -> Result<String, Failure> {
+fn inspect(
+    reference: &ImageRef,
+    settings: Settings,
+    registries: &Registries,
+) -> Result<String, Failure> {
     let limit = format!("{}s", settings.timeout.as_secs());
     let output = Program::new("skopeo")
-        .args(["--command-timeout", &limit, "inspect", "--raw"])
+        .args(["--command-timeout", &limit])
+        .args(registries.args())
+        .args(["inspect", "--raw"])
         .arg(reference.for_skopeo())
         .output();
     let output = output.map_err(|error| {

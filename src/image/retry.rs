@@ -150,99 +150,101 @@ mod tests {
         }
     }
 
-    /// The words of skopeo 1.9.3, provoked by a server that behaves so.
+    /// The words of skopeo 1.9.3, provoked by a server that behaves so; whether they pass at the first contact, and later.
+    const WORDS: &[(&str, bool, bool)] = &[
+        (
+            "Get \"http://r/v2/big/manifests/latest\": read tcp 127.0.0.1:39106->127.0.0.1:15124: read: connection reset by peer",
+            true,
+            true,
+        ),
+        (
+            "pinging container registry r: Get \"http://r/v2/\": EOF",
+            true,
+            true,
+        ),
+        ("unexpected EOF", true, true),
+        (
+            "pinging container registry r: invalid status code from registry 500 (Internal Server Error)",
+            true,
+            true,
+        ),
+        (
+            "reading manifest latest in r/big: received unexpected HTTP status: 503 Whatever",
+            true,
+            true,
+        ),
+        (
+            "Error fetching blob: invalid status code from registry 502 (Bad Gateway)",
+            true,
+            true,
+        ),
+        (
+            "pinging container registry r: too many requests to registry",
+            true,
+            true,
+        ),
+        (
+            "reading manifest latest in r/big: StatusCode: 429, oops",
+            true,
+            true,
+        ),
+        (
+            "reading manifest latest in r/big: toomanyrequests: slow down",
+            true,
+            true,
+        ),
+        (
+            "pinging container registry r: Get \"https://r/v2/\": net/http: TLS handshake timeout",
+            true,
+            true,
+        ),
+        (
+            "pinging container registry r: Get \"https://r/v2/\": dial tcp 192.0.2.1:443: i/o timeout",
+            true,
+            true,
+        ),
+        (
+            "pinging container registry r: Get \"https://r/v2/\": dial tcp 127.0.0.1:9: connect: connection refused",
+            false,
+            true,
+        ),
+        (
+            "pinging container registry r: Get \"https://r/v2/\": dial tcp: lookup r: no such host",
+            false,
+            true,
+        ),
+        (
+            "reading manifest latest in r/big: unauthorized: authentication required",
+            false,
+            false,
+        ),
+        (
+            "pinging container registry r: invalid status code from registry 403 (Forbidden)",
+            false,
+            false,
+        ),
+        (
+            "reading manifest latest in r/big: StatusCode: 404, oops",
+            false,
+            false,
+        ),
+        (
+            "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
+            false,
+            false,
+        ),
+        (
+            "Error fetching blob: invalid status code from registry 404 (Not Found)",
+            false,
+            false,
+        ),
+        ("corrupted blob, expecting sha256:5", false, false),
+        ("Running image oci:/x is rejected by policy.", false, false),
+    ];
+
     #[test]
     fn what_passes_is_told_from_what_stays() {
-        for (text, first, established) in [
-            (
-                "Get \"http://r/v2/big/manifests/latest\": read tcp 127.0.0.1:39106->127.0.0.1:15124: read: connection reset by peer",
-                true,
-                true,
-            ),
-            (
-                "pinging container registry r: Get \"http://r/v2/\": EOF",
-                true,
-                true,
-            ),
-            ("unexpected EOF", true, true),
-            (
-                "pinging container registry r: invalid status code from registry 500 (Internal Server Error)",
-                true,
-                true,
-            ),
-            (
-                "reading manifest latest in r/big: received unexpected HTTP status: 503 Whatever",
-                true,
-                true,
-            ),
-            (
-                "Error fetching blob: invalid status code from registry 502 (Bad Gateway)",
-                true,
-                true,
-            ),
-            (
-                "pinging container registry r: too many requests to registry",
-                true,
-                true,
-            ),
-            (
-                "reading manifest latest in r/big: StatusCode: 429, oops",
-                true,
-                true,
-            ),
-            (
-                "reading manifest latest in r/big: toomanyrequests: slow down",
-                true,
-                true,
-            ),
-            (
-                "pinging container registry r: Get \"https://r/v2/\": net/http: TLS handshake timeout",
-                true,
-                true,
-            ),
-            (
-                "pinging container registry r: Get \"https://r/v2/\": dial tcp 192.0.2.1:443: i/o timeout",
-                true,
-                true,
-            ),
-            (
-                "pinging container registry r: Get \"https://r/v2/\": dial tcp 127.0.0.1:9: connect: connection refused",
-                false,
-                true,
-            ),
-            (
-                "pinging container registry r: Get \"https://r/v2/\": dial tcp: lookup r: no such host",
-                false,
-                true,
-            ),
-            (
-                "reading manifest latest in r/big: unauthorized: authentication required",
-                false,
-                false,
-            ),
-            (
-                "pinging container registry r: invalid status code from registry 403 (Forbidden)",
-                false,
-                false,
-            ),
-            (
-                "reading manifest latest in r/big: StatusCode: 404, oops",
-                false,
-                false,
-            ),
-            (
-                "reading manifest 2 in r.example/x: manifest unknown: manifest unknown",
-                false,
-                false,
-            ),
-            (
-                "Error fetching blob: invalid status code from registry 404 (Not Found)",
-                false,
-                false,
-            ),
-            ("corrupted blob, expecting sha256:5", false, false),
-            ("Running image oci:/x is rejected by policy.", false, false),
-        ] {
+        for (text, first, established) in WORDS.iter().copied() {
             let error = Error::from(said(text)).context("layer x");
             assert_eq!(is_passing(&error, Contact::First), first, "{text}");
             assert_eq!(

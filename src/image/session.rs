@@ -1,5 +1,6 @@
 //! One image opened in one skopeo.
 
+use std::ffi::OsString;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,9 +29,10 @@ impl Session {
     pub(crate) fn open(
         name: &str,
         skopeo: Option<Command>,
+        options: Vec<OsString>,
         limit: Duration,
     ) -> Result<Self, Failure> {
-        let proxy = Proxy::start(skopeo, limit)?;
+        let proxy = Proxy::start(skopeo, options, limit)?;
         if proxy.version() < OLDEST {
             return Err(Failure::Speech(
                 "this skopeo is too old: 1.9.3 or newer is needed".to_owned(),
@@ -167,7 +169,7 @@ mod tests {
         std::fs::write(path(&layers[4]), wrong).unwrap();
         layers[5].set_size(2_000_000);
         let name = format!("oci:{}", dir.path().display());
-        let session = Session::open(&name, None, LIMIT).unwrap();
+        let session = Session::open(&name, None, Vec::new(), LIMIT).unwrap();
         let read = |layer: &Descriptor| {
             let mut blob = session.blob(layer)?;
             let mut bytes = Vec::new();
@@ -210,11 +212,11 @@ mod tests {
         let mut skopeo = Command::new("sh");
         skopeo.args(["-c", "exec sleep 1000"]);
         let limit = Duration::from_millis(200);
-        let error = Session::open("oci:/x", Some(skopeo), limit).map(|_| ());
+        let error = Session::open("oci:/x", Some(skopeo), Vec::new(), limit).map(|_| ());
         assert!(matches!(error, Err(Failure::Silent(l)) if l == limit));
         let mut skopeo = Command::new("sh");
         skopeo.args(["-c", "echo no such command >&2"]);
-        let error = Session::open("oci:/x", Some(skopeo), LIMIT).map(|_| ());
+        let error = Session::open("oci:/x", Some(skopeo), Vec::new(), LIMIT).map(|_| ());
         assert_eq!(
             error.unwrap_err().to_string(),
             "skopeo ended: no such command"

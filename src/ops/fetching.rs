@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
-use crate::image::remote::RemoteImage;
+use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
 use crate::image::settings::Settings;
 use crate::ops::Host;
@@ -27,7 +27,7 @@ pub enum Pull {
 /// An image that has been found.
 pub(crate) enum Found {
     /// Here.
-    Stored(StoredImage),
+    Stored(Box<StoredImage>),
     /// Where it comes from.
     Remote(Box<RemoteImage>),
 }
@@ -44,7 +44,7 @@ impl Found {
     /// The image in the store, fetched if it is not there.
     pub(crate) fn into_store(self, host: &Host, store: &Store) -> Result<StoredImage> {
         match self {
-            Self::Stored(image) => Ok(image),
+            Self::Stored(image) => Ok(*image),
             Self::Remote(image) => {
                 store.require_room(&image, host.report)?;
                 store.import(*image, host.report)
@@ -78,12 +78,15 @@ pub(crate) fn find(
         require_allowed(reference)?;
         host.report
             .step(format!("using {reference} from the store"));
-        return Ok(Found::Stored(image));
+        return Ok(Found::Stored(Box::new(image)));
     }
     host.report.step(format!("resolving {reference}"));
     let resolved = resolve(reference, network, host.report)?;
     if let Some(image) = store.find_resolved(&resolved)? {
-        return Ok(Found::Stored(image));
+        return Ok(Found::Stored(Box::new(image)));
     }
-    Ok(Found::Remote(Box::new(resolved.open(host.report)?)))
+    Ok(Found::Remote(Box::new(remote::from_resolved(
+        resolved,
+        host.report,
+    )?)))
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::{slice, thread};
 
-use anyhow::{Error, Result, bail};
+use anyhow::{Error, Result, ensure};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 
 use crate::image::remote::RemoteImage;
@@ -90,11 +90,15 @@ impl Fetch<'_> {
         stopped: &AtomicBool,
     ) -> Result<Layer> {
         with_retries(self.report, &label(layer.descriptor), |_| {
+            let go_on = || {
+                let stop = stopped.load(Ordering::Relaxed);
+                ensure!(!stop, "another layer failed");
+                Ok(())
+            };
+            // Also after the pause before another attempt: no skopeo is started for nothing.
+            go_on()?;
             let read = self.one(queue, layer, stopped);
-            if stopped.load(Ordering::Relaxed) {
-                bail!("another layer failed");
-            }
-            read
+            go_on().and(read)
         })
     }
 

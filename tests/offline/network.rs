@@ -2,10 +2,14 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::net::{AddressFamily, SocketAddrV4, SocketType};
 use serde_json::Value;
 
 use crate::host::Host;
@@ -40,57 +44,45 @@ fn pushed(host: &Host, wire: &Wire, name: &str, seed: u64) -> (Layout, String) {
     (layout, wire.reference(name))
 }
 
+/// A name, whether it happens to the manifest and not to a layer, what happens, and what the note says.
+const PASSING: &[(&str, bool, Fault, &str)] = &[
+    (
+        "reset",
+        false,
+        Fault::Reset(100_000),
+        "connection reset by peer",
+    ),
+    ("early", false, Fault::Reset(0), "connection reset by peer"),
+    ("closed", false, Fault::Close(200_000), "unexpected EOF"),
+    (
+        "stalled",
+        false,
+        Fault::Stall(100_000),
+        "no answer and no data for 2 seconds",
+    ),
+    ("silent", true, Fault::Stall(0), "context deadline exceeded"),
+    (
+        "internal",
+        false,
+        Fault::Status(500, ""),
+        "500 (Internal Server Error)",
+    ),
+    ("gateway", true, Fault::Status(502, ""), "502"),
+];
+
 #[test]
 fn what_passes_is_tried_again() {
     let host = host();
     let wire = Wire::new(&host);
-    for (seed, name, at_manifest, fault, said) in [
-        (
-            1,
-            "reset",
-            false,
-            Fault::Reset(100_000),
-            "connection reset by peer",
-        ),
-        (
-            2,
-            "early",
-            false,
-            Fault::Reset(0),
-            "connection reset by peer",
-        ),
-        (3, "closed", false, Fault::Close(200_000), "unexpected EOF"),
-        (
-            4,
-            "stalled",
-            false,
-            Fault::Stall(100_000),
-            "no answer and no data for 2 seconds",
-        ),
-        (
-            5,
-            "silent",
-            true,
-            Fault::Stall(0),
-            "context deadline exceeded",
-        ),
-        (
-            6,
-            "internal",
-            false,
-            Fault::Status(500, ""),
-            "500 (Internal Server Error)",
-        ),
-        (7, "gateway", true, Fault::Status(502, ""), "502"),
-    ] {
+    for ((name, at_manifest, fault, said), seed) in PASSING.iter().zip(1..) {
         let (layout, reference) = pushed(&host, &wire, name, seed);
         wire.mend();
-        let part = if at_manifest {
+        let part = if *at_manifest {
             "/manifests/".to_owned()
         } else {
             layout.layer.clone()
         };
-        wire.spoil(&part, fault, 1);
+        wire.spoil(&part, *fault, 1);
         let run = host.run(&["install", &reference]);
         let notes: Vec<_> = run
             .stderr
@@ -106,10 +98,31 @@ fn what_passes_is_tried_again() {
         run.ok();
         assert_eq!(
             wire.requests(&layout.layer).len(),
-            if at_manifest { 1 } else { 2 },
+            if *at_manifest { 1 } else { 2 },
             "{name}"
         );
     }
+}
+
+/// A skopeo with a stream that hangs is ended, whatever else it is reading: that is read again too.
+#[test]
+fn a_layer_that_stalls_beside_another() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let lower = Image::bare().file("opt/lower", noise(15, 300_000));
+    let upper = Image::new(PLAIN).file("opt/upper", noise(16, 300_000));
+    let (layout, lower) = upper.write_over(&lower, &host.beside("two"));
+    registry().push(&layout, "two");
+    wire.spoil(&layout.layer, Fault::Stall(100_000), 1);
+    wire.spoil(&lower, Fault::Stall(200_000), 2);
+    host.ok(&["install", &wire.reference("two")]);
+    for (path, seed) in [("opt/lower", 15), ("opt/upper", 16)] {
+        let path = host
+            .at("var/lib/bedplate/containers/two/1/rootfs")
+            .join(path);
+        assert!(fs::read(path).unwrap() == noise(seed, 300_000));
+    }
+    assert!(wire.requests(&lower).len() <= 5 && wire.requests(&layout.layer).len() <= 5);
 }
 
 /// skopeo waits as it is told to, and bedplate does not see it.
@@ -258,6 +271,85 @@ fn skopeo_ends_with_a_killed_pull() {
     running.child.kill().unwrap();
     running.child.wait().unwrap();
     wire.wait_until_gone();
+}
+
+/// A server that swallows what is sent to it: its queue is full, and it takes nobody out.
+struct Swallows {
+    address: String,
+    _queue: Vec<OwnedFd>,
+}
+
+impl Swallows {
+    fn new() -> Self {
+        let socket = || rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None);
+        let server = socket().unwrap();
+        rustix::net::bind(&server, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+        rustix::net::listen(&server, 0).unwrap();
+        let address = rustix::net::getsockname(&server).unwrap();
+        let address = std::net::SocketAddr::try_from(address).unwrap();
+        let mut queue = vec![server];
+        // The queue has room for one. Others hang in the middle of their connecting.
+        for _ in 0..3 {
+            let client = socket().unwrap();
+            rustix::io::ioctl_fionbio(&client, true).unwrap();
+            let _hangs = rustix::net::connect(&client, &address);
+            queue.push(client);
+        }
+        Self {
+            address: address.to_string(),
+            _queue: queue,
+        }
+    }
+}
+
+/// Each of skopeo's processes would wait a minute for each dead mirror, and two where plain HTTP is allowed.
+#[test]
+fn dead_mirrors_cost_three_seconds_once() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (_, reference) = pushed(&host, &wire, "mirrored", 80);
+    let (_, second) = pushed(&host, &wire, "mirrored-too", 81);
+    let dead = [Swallows::new(), Swallows::new()];
+    let conf = host.beside("home/.config/containers/registries.conf.d");
+    let address = reference.split('/').nth(2).unwrap();
+    let text = format!(
+        "[[registry]]\nlocation = \"{address}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        dead[0].address, dead[1].address
+    );
+    fs::write(conf.join(format!("{address}.conf")), text).unwrap();
+    let began = Instant::now();
+    let run = host.run(&["install", &reference, &second]);
+    let took = began.elapsed();
+    println!("with two dead mirrors: {took:?}");
+    let note = format!(
+        "note: no answer from `{}`, `{}` within 3 s: left out of this pull",
+        dead[0].address, dead[1].address
+    );
+    assert_eq!(
+        run.stderr.lines().filter(|l| *l == note).count(),
+        2,
+        "{}",
+        run.stderr
+    );
+    run.ok();
+    assert!(took < Duration::from_secs(50), "{took:?}");
+    // A mirror that is there is used.
+    let live = Wire::new(&host);
+    let text = format!(
+        "[[registry]]\nlocation = \"{address}\"\ninsecure = true\n\
+         [[registry.mirror]]\nlocation = \"{}\"\n\
+         [[registry.mirror]]\nlocation = \"{}\"\ninsecure = true\n",
+        dead[0].address,
+        live.reference("").split('/').nth(2).unwrap()
+    );
+    fs::write(conf.join(format!("{address}.conf")), text).unwrap();
+    wire.mend();
+    let (layout, third) = pushed(&host, &wire, "mirrored-live", 82);
+    host.ok(&["install", &third]);
+    assert_eq!(wire.requests("/").len(), 0);
+    assert_eq!(live.requests(&layout.layer).len(), 1);
 }
 
 #[test]
