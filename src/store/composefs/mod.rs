@@ -11,7 +11,7 @@
 //! What is left is somebody with root's rights who replaces the image as a whole: its SHA-256 is in the generation's
 //! record, and `verify` compares.
 //!
-//! The writer is our own ([`erofs`], 300 lines): libostree has one since 2024 only, Debian 12 no `mkcomposefs`, and the
+//! The writer is our own (`erofs`, `inode`): libostree has one since 2024 only, Debian 12 no `mkcomposefs`, and the
 //! `composefs` crate makes a file's path and its digest from one id, so that it would need a second store of hard
 //! links named by digest, which prune and repair would have to keep in step. Of that project the safe fs-verity
 //! ioctls are used.
