@@ -48,10 +48,14 @@ check-booted: ## real systemd in nspawn
 check-machine: ## a whole machine under qemu: fs-verity
 	tests/check machine
 
+bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
+	tests/bench/setup
+	BEDPLATE_LAUNCH=$(abspath $(TARGET)/static/release/bedplate-launch) cargo bench --locked --bench install
+
 demo: ## etcd, flanneld and containerd as system containers in a booted machine
 	tests/vm/demo
 
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine demo clean
+.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine bench demo clean

@@ -38,6 +38,7 @@
 //!   containers/NAME/1/            a generation: rootfs/ config.json launch.json units/ record.toml;
 //!                                 with an image of its tree also tree.erofs and tree/
 //!   containers/NAME/current       the live generation, pointed last
+//!   containers/NAME/replaced/     what a repair moved out of the way
 //!   journal/ staging/ lock        the running transaction
 //! /etc/systemd/system.attached/   NAME.service, NAME.service.d/50-bedplate-order.conf
 //! /etc/tmpfiles.d/bedplate-NAME.conf

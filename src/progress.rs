@@ -26,6 +26,18 @@ pub enum Event {
         /// The layer's blob digest.
         digest: String,
     },
+    /// Files are about to be hashed.
+    CheckBegin {
+        /// How many bytes they have.
+        bytes: u64,
+    },
+    /// So many more of these bytes were hashed.
+    CheckBytes {
+        /// Bytes since the last such event.
+        bytes: u64,
+    },
+    /// All of them were hashed.
+    CheckDone,
     /// Something the operator should know that is no error.
     Note(String),
 }

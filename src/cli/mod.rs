@@ -7,8 +7,10 @@ mod list;
 mod output;
 mod pull;
 mod recover;
+mod repair;
 mod show;
 mod uninstall;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -71,6 +73,10 @@ enum Command {
     Show(show::Args),
     /// Show in which order the system containers start
     Graph(graph::Args),
+    /// Check every file of the system containers against its checksum
+    Verify(verify::Args),
+    /// Bring back what `verify` finds damaged
+    Repair(repair::Args),
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -106,6 +112,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
         Command::Graph(args) => graph::run(&host, args, &output),
+        Command::Verify(args) => verify::run(&host, args, &output),
+        Command::Repair(args) => repair::run(&host, args, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }
@@ -115,7 +123,7 @@ impl Command {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Recover
+            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Repair(_) | Self::Recover
         )
     }
 }

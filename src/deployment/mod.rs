@@ -5,6 +5,7 @@
 //!   1/ 2/ …            rootfs/ config.json launch.json units/ record.toml; never changed once there
 //!                      with an image of its tree also tree.erofs, and tree/ where that is mounted
 //!   current -> 2       the live one; written last
+//!   replaced/          what a repair moved out of the way
 //! ```
 //! A generation is put together in the staging directory, written to disk whole, and then moved to its place.
 
@@ -20,6 +21,7 @@ use rustix::mount::UnmountFlags;
 use crate::name::{ContainerName, Generation};
 use crate::root::{Kind, Root};
 
+pub(crate) use stage::make_targets;
 pub use stage::{Content, Rootfs, Staged, rootfs, stage};
 pub use target::{Target, targets};
 
@@ -28,6 +30,9 @@ pub const CONTAINERS: &str = "/var/lib/bedplate/containers";
 
 /// Generations being prepared, on the file system of the store; nothing refers to them.
 pub const STAGING: &str = "/var/lib/bedplate/staging";
+
+/// The file of a generation that is the image of its tree.
+pub const TREE: &str = "tree.erofs";
 
 /// A container's directory.
 pub fn container_dir(name: &ContainerName) -> PathBuf {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::deployment::{STAGING, Target};
+use crate::deployment::{STAGING, TREE, Target};
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::Root;
 use crate::store::composefs::{self, Composed, Protection};
@@ -33,11 +33,11 @@ pub enum Rootfs {
 }
 
 impl Rootfs {
-    /// The SHA-256 of the image, if it is one.
-    pub fn sha256(&self) -> Option<String> {
+    /// The checksum of the image, if it is one.
+    pub fn checksum(&self) -> Option<String> {
         match self {
             Self::Tree(_) => None,
-            Self::Image(composed) => Some(composed.sha256()),
+            Self::Image(composed) => Some(composed.checksum()),
         }
     }
 }
@@ -107,7 +107,7 @@ fn put_rootfs(root: &Root, path: &Path, rootfs: Rootfs) -> Result<()> {
     for place in ["tree", "rootfs"] {
         root.create_dir_all(path.join(place), 0o755)?;
     }
-    let image = path.join("tree.erofs");
+    let image = path.join(TREE);
     root.replace(&image, &composed.image, 0o644)?;
     if composed.verity {
         composefs::seal(&root.outside(&image))?;
@@ -117,7 +117,7 @@ fn put_rootfs(root: &Root, path: &Path, rootfs: Rootfs) -> Result<()> {
 
 /// Makes the mount targets that the rootfs lacks. Links are followed inside the rootfs, as the runtimes follow
 /// them; nothing can be made outside of it.
-fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
+pub(crate) fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
     let rootfs = Root::open(rootfs)?;
     for target in targets {
         let making = || format!("making the mount target `{}`", target.path.display());

@@ -44,7 +44,7 @@ pub enum Found {
 impl OwnedContent {
     /// The content of a file.
     pub fn of_file(content: &[u8]) -> Self {
-        Self::Sha256(hex(&sha256(content)))
+        Self::Sha256(checksum(content))
     }
 }
 
@@ -56,7 +56,7 @@ impl OwnedFile {
             (None, _) => return Ok(Found::Absent),
             (Some(Kind::File), OwnedContent::Sha256(sum)) => root
                 .read(path)?
-                .is_some_and(|content| hex(&sha256(&content)) == *sum),
+                .is_some_and(|content| checksum(&content) == *sum),
             (Some(Kind::Link), OwnedContent::Link(target)) => {
                 root.link_target(path)?.as_ref() == Some(target)
             }
@@ -69,6 +69,11 @@ impl OwnedFile {
             Found::Changed
         })
     }
+}
+
+/// The SHA-256 of a content, in hexadecimal.
+pub fn checksum(content: &[u8]) -> String {
+    hex(&sha256(content))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,4 +2,4 @@
 
 mod files;
 
-pub use files::{Found, OwnedContent, OwnedFile};
+pub use files::{Found, OwnedContent, OwnedFile, checksum};

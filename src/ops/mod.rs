@@ -8,9 +8,11 @@ mod ordering;
 pub mod preflight;
 pub mod pull;
 pub mod recover;
+pub mod repair;
 pub mod show;
 mod stopping;
 pub mod uninstall;
+pub mod verify;
 
 use anyhow::{Result, anyhow};
 

@@ -1,5 +1,6 @@
 //! `record.toml`: what a generation is, as later commands need to know it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -46,11 +47,14 @@ pub struct Record {
     /// What keeps its files from changing.
     #[serde(default)]
     pub integrity: Protection,
-    /// The SHA-256 of `tree.erofs`, for a generation that has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tree_sha256: Option<String>,
     /// How it is ordered.
     pub order: Order,
+    /// The commit of its image in the store; empty in records of a bedplate that did not write it.
+    #[serde(default)]
+    pub commit: String,
+    /// The SHA-256 of each file beside its rootfs, in hexadecimal, by its path in the generation.
+    #[serde(default)]
+    pub rendered: BTreeMap<String, String>,
     /// Values that somebody set, each with its origin; the others follow the image's defaults.
     #[serde(default)]
     pub values: Recorded,
@@ -113,9 +117,10 @@ impl Record {
             units,
             privileges: Vec::new(),
             order: Order::default(),
+            commit: String::new(),
+            rendered: BTreeMap::new(),
             values: Recorded::default(),
             integrity: Protection::None,
-            tree_sha256: None,
             files: Vec::new(),
         }
     }
@@ -166,13 +171,17 @@ mod tests {
             units: vec!["etcd.service".parse().unwrap()],
             privileges: vec![],
             order: Order::default(),
+            commit: "00".to_owned(),
+            rendered: BTreeMap::from([("config.json".to_owned(), "00".to_owned())]),
             values: Recorded::default(),
             integrity: Protection::Verity,
-            tree_sha256: Some("00".to_owned()),
             files: vec![],
         };
         let text = record.to_text().unwrap();
         assert_eq!(Record::parse("x", &text).unwrap(), record);
+        // As older ones are.
+        let older = text.replace("commit = \"00\"\n", "");
+        assert_eq!(Record::parse("x", &older).unwrap().commit, "");
         let newer = text.replace("record = 1", "record = 9");
         assert_eq!(
             Record::parse("x", &newer).unwrap_err().to_string(),

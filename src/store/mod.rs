@@ -28,13 +28,15 @@ mod layer;
 mod link;
 mod merge;
 mod metadata;
-mod object;
+pub(crate) mod object;
 mod objects;
 mod queue;
+pub(crate) mod repair;
 pub mod settings;
 mod space;
-mod tree;
+pub(crate) mod tree;
 mod unsynced;
+pub(crate) mod verify;
 
 use std::fmt;
 use std::io::Read;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use ostree::glib::{self, Variant, VariantTy};
 
 use crate::image::hex;
+use crate::store::entry::unhex;
 use crate::store::object::Meta;
 
 /// The checksum of an object.
@@ -17,6 +18,13 @@ impl Sum {
     pub(crate) fn new(bytes: &[u8]) -> Result<Self> {
         let bytes = bytes.try_into().context("a checksum of another length")?;
         Ok(Self(bytes))
+    }
+
+    /// From hexadecimal text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        unhex(text)
+            .and_then(|bytes| Self::new(&bytes))
+            .with_context(|| format!("`{text}` is no checksum"))
     }
 }
 
@@ -34,6 +42,7 @@ impl fmt::Debug for Sum {
 
 /// What a commit says.
 pub(crate) struct Commit {
+    pub(crate) metadata: Variant,
     pub(crate) root: Root,
 }
 
@@ -70,6 +79,7 @@ pub(crate) fn commit(bytes: &[u8]) -> Result<Commit> {
             tree: sum(6)?,
             meta: sum(7)?,
         },
+        metadata: variant.child_value(0),
     })
 }
 

@@ -109,7 +109,7 @@ fn a_tree_is_an_image() {
     let sum = sum
         .iter()
         .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    assert_eq!(shown["tree_sha256"], sum);
+    assert_eq!(shown["rendered"]["tree.erofs"], sum);
     mounts(&host);
 
     // It is known again although nothing is mounted, and goes without a trace.
@@ -161,6 +161,35 @@ fn a_unit_of_the_images_own_needs_its_rootfs_too() {
              # Added by bedplate: the rootfs is mounted.\n[Unit]\nRequiresMountsFor={GENERATION}/rootfs\n"
         )
     );
+}
+
+#[test]
+fn an_image_is_verified_and_made_again() {
+    let host = host("composefs");
+    let layout = host.image_of("an-image", MANIFEST);
+    host.ok(&["install", &layout.reference]);
+    host.ok(&["verify"]);
+    let tree = host.at(&format!("{GENERATION}/tree.erofs"));
+    let whole = fs::read(&tree).unwrap();
+    let mut damaged = whole.clone();
+    damaged[1200] ^= 1;
+    fs::write(&tree, damaged).unwrap();
+    let run = host.run(&["verify", "--json"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let found: Value = serde_json::from_str(&run.stdout).unwrap();
+    let faults = found["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 1, "{found}");
+    assert_eq!(faults[0]["name"], format!("{GENERATION}/tree.erofs"));
+    host.ok(&["repair"]);
+    assert_eq!(fs::read(&tree).unwrap(), whole);
+    fs::remove_file(&tree).unwrap();
+    // Nothing is mounted: a text is rendered again from a checkout, and the places of the mounts stay empty.
+    host.put(&format!("{GENERATION}/launch.json"), "damaged");
+    host.ok(&["repair"]);
+    assert_eq!(fs::read(&tree).unwrap(), whole);
+    host.ok(&["verify"]);
+    let mut rootfs = fs::read_dir(host.at(&format!("{GENERATION}/rootfs"))).unwrap();
+    assert!(rootfs.next().is_none());
 }
 
 #[test]

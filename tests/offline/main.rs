@@ -1,7 +1,7 @@
 //! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
 //!
-//! `host`, `layout`, `process`, `namespace`, `registry` and `wire` are the tools; each other file is a theme. Messages are
-//! compared as the operator reads them: from `error:` to the last hint.
+//! `host`, `layout`, `damage`, `process`, `namespace`, `registry` and `wire` are the tools; each other file is a theme.
+//! Messages are compared as the operator reads them: from `error:` to the last hint.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -9,6 +9,7 @@
     reason = "a panic is a test failure; tests look from outside, and what they print is kept for a failure"
 )]
 
+mod damage;
 mod host;
 mod layout;
 mod namespace;
@@ -28,3 +29,4 @@ mod order;
 mod preflight;
 mod readers;
 mod verbs;
+mod verify;

@@ -117,7 +117,7 @@ pub(crate) fn once(
 }
 
 /// Builds a program of this package so that it runs in any root file system. `kind` is cargo's option for it.
-fn static_program(kind: &str, name: &str) -> Result<PathBuf> {
+pub(crate) fn static_program(kind: &str, name: &str) -> Result<PathBuf> {
     let profile = match build().file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
         Some(name) => name,

@@ -43,7 +43,25 @@ fn verity(story: &Story) -> Result<()> {
     let read = format!("cat {CONTAINERS}/payload-full/1/rootfs/exports/manifest.toml");
     let said = machine.ok(&read)?;
     ensure!(said.contains(CHANGED), "nothing has changed: {said}");
+    repaired(&mut machine, &safe)?;
     replaced(&mut machine)
+}
+
+/// `verify` names what cannot be read, and `repair` brings it back, sealed.
+fn repaired(machine: &mut Computer, object: &str) -> Result<()> {
+    let (status, said) = machine.run("bedplate verify payload 2>&1")?;
+    let name: String = object.replace(OBJECTS, "").replace('/', "");
+    let name = name.trim_end_matches(".file");
+    ensure!(status == 1 && said.contains(name), "{status}: {said}");
+    machine.ok("bedplate repair payload")?;
+    machine.ok(
+        "systemctl stop payload.service '*-containers-payload-1-*.mount'
+        systemctl start payload.service",
+    )?;
+    let read = format!("cat {CONTAINERS}/payload/1/rootfs/exports/manifest.toml");
+    let said = machine.ok(&read)?;
+    ensure!(said.contains(TEXT), "{said}");
+    Ok(())
 }
 
 /// Installs an image with a setting; what that comes to.

@@ -34,7 +34,10 @@ fn line(event: &Event) -> Option<String> {
         Event::LayerBegin { digest, size } => {
             format!("fetching layer {} ({})", short(digest), bytes(*size))
         }
-        Event::LayerBytes { .. } => return None,
+        Event::LayerBytes { .. }
+        | Event::CheckBegin { .. }
+        | Event::CheckBytes { .. }
+        | Event::CheckDone => return None,
         Event::LayerDone { digest } => format!("stored layer {}", short(digest)),
         Event::Note(text) => format!("note: {text}"),
     })
@@ -43,22 +46,40 @@ fn line(event: &Event) -> Option<String> {
 #[derive(Default)]
 struct Bars {
     all: MultiProgress,
+    /// By digest; that of a check has none.
     layers: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
 impl Bars {
+    fn bar(&self, size: u64, message: &str) -> ProgressBar {
+        let template = "  {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}";
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("=> ");
+        let bar = self.all.add(ProgressBar::new(size).with_style(style));
+        bar.set_message(message.to_owned());
+        bar
+    }
+
     fn draw(&self, event: Event) {
         let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::LayerBegin { digest, size } => {
-                let style = ProgressStyle::with_template(
-                    "  {msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}",
-                )
-                .unwrap_or_else(|_| ProgressStyle::default_bar())
-                .progress_chars("=> ");
-                let bar = self.all.add(ProgressBar::new(size).with_style(style));
-                bar.set_message(short(&digest).to_owned());
+                let bar = self.bar(size, short(&digest));
                 layers.insert(digest, bar);
+            }
+            Event::CheckBegin { bytes } => {
+                layers.insert(String::new(), self.bar(bytes, "checking files"));
+            }
+            Event::CheckBytes { bytes } => {
+                if let Some(bar) = layers.get("") {
+                    bar.inc(bytes);
+                }
+            }
+            Event::CheckDone => {
+                if let Some(bar) = layers.remove("") {
+                    bar.finish_and_clear();
+                }
             }
             Event::LayerBytes { digest, bytes } => {
                 if let Some(bar) = layers.get(&digest) {
@@ -84,7 +105,7 @@ impl Bars {
     clippy::cast_precision_loss,
     reason = "a size for people needs three digits"
 )]
-fn bytes(size: u64) -> String {
+pub(crate) fn bytes(size: u64) -> String {
     let mut value = size as f64;
     for unit in ["B", "KiB", "MiB"] {
         if value < 1024.0 {

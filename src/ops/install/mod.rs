@@ -10,6 +10,7 @@ mod host_files;
 mod plan;
 mod prepare;
 mod protection;
+mod rendering;
 mod verify;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::{Host, ordering, preflight};
 use crate::state::{Finish, Transaction};
 use crate::store::Store;
+
+pub(crate) use crate::ops::install::rendering::{Again, again};
 
 /// What is to be installed. Several images are one set: all are installed, or none.
 #[derive(Debug)]

@@ -1,13 +1,10 @@
 //! Stages 2 to 7 for each image: everything that can be wrong with one image alone is found here.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use containers_image_proxy::oci_spec::runtime::Capabilities;
-
 use crate::config;
-use crate::contract::builtins::BuiltIns;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
@@ -20,12 +17,10 @@ use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::ops::install::given::SetGiven;
 use crate::ops::install::host_files::{host_files, owned_files};
 use crate::ops::install::protection::Protected;
-use crate::render::device::Devices;
-use crate::render::directories::name_directories;
+use crate::ops::install::rendering::{Rendering, checksums, texts};
+use crate::render::Rendered;
 use crate::render::files::RenderedFile;
-use crate::render::unit::{SHAPE, launch_command};
-use crate::render::users::Users;
-use crate::render::{self, Rendered, Subject, capability};
+use crate::render::unit::SHAPE;
 use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::{FORMAT, Order, Record};
@@ -72,12 +67,10 @@ pub(super) struct Prepared {
 impl Prepared {
     /// The files of its generation.
     pub(super) fn content(&self) -> Result<Content> {
-        let mut launch =
-            serde_json::to_string_pretty(&self.rendered.launch).context("writing launch.json")?;
-        launch.push('\n');
+        let mut texts = texts(&self.rendered)?;
         Ok(Content {
-            config_json: self.rendered.config_json()?,
-            launch_json: launch,
+            config_json: texts.remove("config.json").unwrap_or_default(),
+            launch_json: texts.remove("launch.json").unwrap_or_default(),
             units: self
                 .rendered
                 .units
@@ -102,7 +95,11 @@ impl Prepared {
         let integrity = self.record.integrity;
         let rootfs = deployment::rootfs((store, &self.image), checkout, &targets, integrity)
             .with_context(|| format!("preparing `{}`", self.record.name))?;
-        self.record.tree_sha256 = rootfs.sha256();
+        if let Some(sum) = rootfs.checksum() {
+            self.record
+                .rendered
+                .insert(deployment::TREE.to_owned(), sum);
+        }
         Ok((*self, rootfs))
     }
 
@@ -184,10 +181,17 @@ impl Preparing<'_> {
         given: &values::Given,
     ) -> Result<Preparation> {
         let generation = Generation::FIRST;
-        let directory = deployment::dir(&one.name, generation);
-        let built_ins = self.built_ins(&one, contract, &directory)?;
+        let rendering = Rendering {
+            host: self.host,
+            runtime: self.runtime,
+            name: &one.name,
+            generation,
+            image: &one.image,
+            integrity: self.protected.by,
+        };
+        let built_ins = rendering.built_ins(contract)?;
         let values = values::resolve(&contract.manifest, given, &built_ins)?;
-        let (image, checkout) = match one.source {
+        let checkout = match one.source {
             Source::Installed(record, _) if record.values.same_as(&values.to_record()) => {
                 return Ok(Preparation::Unchanged(record));
             }
@@ -201,55 +205,22 @@ impl Preparing<'_> {
                     record.name
                 ));
             }
-            Source::Checkout(checkout) => (one.image, checkout),
+            Source::Checkout(checkout) => checkout,
         };
         let root = self.host.root;
-        let subject = Subject {
-            name: &one.name,
-            generation,
-            overlay: self.protected.overlay(&directory),
-            generation_dir: directory,
-            image: &image.config,
-            reference: image.reference.to_string(),
-            digest: image.manifest_digest.to_string(),
-            users: Users::read(checkout.dir())?,
-            bounding: bounding(root)?,
-            devices: Devices::read(root, &contract.manifest.container.devices),
-            runtime: self.runtime,
-            systemd: self.host.systemd.version(),
-        };
-        let rendered = render::render(contract, &values, &subject)?;
+        let rendered = rendering.render(contract, &values, checkout.dir())?;
         let host_files = host_files(&one.name, contract, &values, rendered.tmpfiles.as_deref())?;
-        let mut record = self.record(&image, contract, &values, (&one.name, &rendered));
+        let mut record = self.record(&one.image, contract, &values, (&one.name, &rendered));
+        record.rendered = checksums(&texts(&rendered)?);
         record.files = owned_files(root, &host_files)?;
         Ok(Preparation::New(Box::new(Prepared {
             record,
             rendered,
             host_files,
             unprotected: self.protected.not_more.clone(),
-            image,
+            image: one.image,
             checkout: Some(checkout),
         })))
-    }
-
-    fn built_ins(&self, one: &Fetched, contract: &Contract, directory: &Path) -> Result<BuiltIns> {
-        let below = |base: &str| Path::new(base).join(one.name.as_str());
-        let mut built_ins = BuiltIns {
-            name: one.name.clone(),
-            generation: Generation::FIRST,
-            image: one.image.reference.to_string(),
-            digest: one.image.manifest_digest.to_string(),
-            rootfs: directory.join("rootfs"),
-            runtime: self.runtime.path.clone(),
-            launch: launch_command(directory),
-            arch: one.image.config.architecture().to_string(),
-            state_dir: below("/var/lib"),
-            runtime_dir: below("/run"),
-            logs_dir: below("/var/log"),
-            cache_dir: below("/var/cache"),
-        };
-        name_directories(&mut built_ins, &contract.manifest.service.directories)?;
-        Ok(built_ins)
     }
 
     fn record(
@@ -275,7 +246,6 @@ impl Preparing<'_> {
             units: rendered.units.iter().map(|u| u.name.clone()).collect(),
             privileges: rendered.privileges.clone(),
             integrity: self.protected.by,
-            tree_sha256: None,
             order: Order {
                 provides: service.provides.clone(),
                 requires: service.requires.clone(),
@@ -283,17 +253,10 @@ impl Preparing<'_> {
                 before: service.before.clone(),
                 early: service.stage == Stage::Early,
             },
+            commit: image.commit.clone(),
+            rendered: BTreeMap::new(),
             values: values.to_record(),
             files: Vec::new(),
         }
     }
-}
-
-/// What the running host can grant at most; unknown for a root that does not run.
-fn bounding(root: &Root) -> Result<Option<Capabilities>> {
-    if !root.is_host() {
-        return Ok(None);
-    }
-    let status = root.read_text("/proc/self/status")?;
-    Ok(status.as_deref().and_then(capability::bounding))
 }

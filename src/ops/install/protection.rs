@@ -33,12 +33,12 @@ impl Protected {
         };
         Ok(Self { by, not_more })
     }
+}
 
-    /// What overlayfs is told to make the rootfs of a generation's tree; `None` when the rootfs is a directory.
-    pub(super) fn overlay(&self, generation: &Path) -> Option<String> {
-        let verity = self.by == Protection::Verity;
-        let tree = generation.join("tree");
-        let options = || composefs::mount_options(&tree, &composefs::objects_dir(), verity);
-        self.by.is_image().then(options)
-    }
+/// What overlayfs is told to make the rootfs of a generation's tree; `None` when the rootfs is a directory.
+pub(super) fn overlay(by: Protection, generation: &Path) -> Option<String> {
+    let verity = by == Protection::Verity;
+    let tree = generation.join("tree");
+    let options = || composefs::mount_options(&tree, &composefs::objects_dir(), verity);
+    by.is_image().then(options)
 }

@@ -82,7 +82,7 @@ pub struct Composed {
 
 impl Composed {
     /// The image's SHA-256, in hexadecimal.
-    pub fn sha256(&self) -> String {
+    pub fn checksum(&self) -> String {
         hex(&openssl::sha::sha256(&self.image))
     }
 }
@@ -135,6 +135,11 @@ impl Store {
             .and_then(|tree| erofs::image(&tree))
             .with_context(composing)?;
         Ok(Composed { image, verity })
+    }
+
+    /// Seals what of an image's files is not sealed, as those that were brought back.
+    pub(crate) fn seal(&self, commit: &str) -> Result<()> {
+        self.seal_objects(commit).map(drop)
     }
 
     /// Seals the files of a commit; their digests by checksum. A file that is not sealed yet is hashed first: damage

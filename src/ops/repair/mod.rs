@@ -1,0 +1,206 @@
+//! `repair`: what `verify` finds damaged, brought back. `metadata` and `content` mend the store, `rootfs` the
+//! generations' trees, `files` what was rendered.
+//!
+//! From the bottom up, each on what the one before has mended. A process keeps the files that it has open: what
+//! was wrong with them it keeps as well until its container is restarted.
+
+mod content;
+mod files;
+mod metadata;
+mod rootfs;
+mod seal;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::config;
+use crate::deployment;
+use crate::name::ContainerName;
+use crate::ops::verify::subject::Subject;
+use crate::ops::verify::survey::Survey;
+use crate::ops::verify::{Fault, Thing};
+use crate::ops::{Host, preflight};
+use crate::store::Store;
+use crate::store::repair::scratch::Scratch;
+use crate::store::repair::source::Sources;
+use crate::store::verify::defect::{Defect, Finding};
+
+/// What is to be repaired.
+#[derive(Debug)]
+pub struct Request {
+    /// The containers; none means all.
+    pub names: Vec<ContainerName>,
+    /// Say what would be done, and do nothing.
+    pub dry_run: bool,
+}
+
+/// What became of the faults.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Nothing was changed: this is what would be done.
+    pub dry_run: bool,
+    /// What is as it was installed again.
+    pub repaired: Vec<Repaired>,
+    /// What could not be repaired.
+    pub left: Vec<Left>,
+    /// Digests of the layers that were fetched for it.
+    pub fetched: Vec<String>,
+    /// What was moved out of the way, and where to.
+    pub kept: Vec<Kept>,
+    /// Running containers that use repaired files only once they are restarted.
+    pub restart: Vec<ContainerName>,
+}
+
+/// Something that was repaired.
+#[derive(Debug, Clone, Serialize)]
+pub struct Repaired {
+    /// What it is.
+    pub thing: Thing,
+    /// The object, or the path on the host.
+    pub name: String,
+    /// Where it came from.
+    pub from: String,
+}
+
+/// Something that could not be repaired.
+#[derive(Debug, Clone, Serialize)]
+pub struct Left {
+    /// What is wrong.
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// Why it stays so.
+    pub why: String,
+}
+
+/// Something that was moved out of the way: nothing is ever deleted.
+#[derive(Debug, Clone, Serialize)]
+pub struct Kept {
+    /// Where it lay.
+    pub path: PathBuf,
+    /// Where it lies.
+    pub at: PathBuf,
+}
+
+/// A repair in progress.
+struct Work<'a> {
+    host: &'a Host<'a>,
+    outcome: Outcome,
+    sources: Sources,
+    /// Layers that had to be fetched whole: they have files too.
+    layers: Vec<Scratch>,
+    /// Why something could not be repaired, by its name.
+    reasons: std::collections::BTreeMap<String, String>,
+    /// Containers of which a file was replaced.
+    touched: BTreeSet<ContainerName>,
+}
+
+/// Repairs.
+pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    preflight::require_root_user()?;
+    let lock = host.write_lock("repair")?;
+    if !request.dry_run
+        && let Some(store) = Store::look(host.root, config::load(host.root)?.store)?
+    {
+        store.sweep_private()?;
+    }
+    let mut work = Work {
+        host,
+        outcome: Outcome {
+            dry_run: request.dry_run,
+            repaired: Vec::new(),
+            left: Vec::new(),
+            fetched: Vec::new(),
+            kept: Vec::new(),
+            restart: Vec::new(),
+        },
+        sources: Sources::default(),
+        layers: Vec::new(),
+        reasons: std::collections::BTreeMap::new(),
+        touched: BTreeSet::new(),
+    };
+    work.metadata(&request.names)?;
+    let survey = Survey::make(host, &request.names, false)?;
+    if !survey.faults().is_empty() {
+        let whole = work.content(&survey)?;
+        work.rootfs(&survey, &whole)?;
+        work.seal(&survey)?;
+        work.files(&survey, &lock)?;
+    }
+    work.conclude(request, &survey)
+}
+
+impl Work<'_> {
+    fn dry(&self) -> bool {
+        self.outcome.dry_run
+    }
+
+    fn repaired(&mut self, thing: Thing, name: impl Into<String>, from: impl Into<String>) {
+        self.outcome.repaired.push(Repaired {
+            thing,
+            name: name.into(),
+            from: from.into(),
+        });
+    }
+
+    /// Remembers why something stays as it is.
+    fn reason(&mut self, name: impl Into<String>, why: impl Into<String>) {
+        self.reasons.insert(name.into(), why.into());
+    }
+
+    /// Where the container's things go that must leave their place.
+    fn aside(&mut self, subject: &Subject, path: &Path) -> Result<PathBuf> {
+        let root = self.host.root;
+        let dir = deployment::container_dir(&subject.record.name).join("replaced");
+        root.create_dir_all(&dir, 0o700)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut number = 1;
+        let mut at = dir.join(format!("{number}-{name}"));
+        while root.kind(&at)?.is_some() {
+            number += 1;
+            at = dir.join(format!("{number}-{name}"));
+        }
+        self.outcome.kept.push(Kept {
+            path: path.to_owned(),
+            at: at.clone(),
+        });
+        Ok(at)
+    }
+
+    /// What is left is what a second look still finds; a dry run has only its own word.
+    fn conclude(mut self, request: &Request, before: &Survey) -> Result<Outcome> {
+        let faults = if self.dry() {
+            let mut faults = before.faults();
+            faults.retain(|f| !self.outcome.repaired.iter().any(|r| r.name == f.name));
+            faults
+        } else if before.faults().is_empty() {
+            Vec::new()
+        } else {
+            Survey::make(self.host, &request.names, false)?.faults()
+        };
+        for fault in faults {
+            let why = self.reasons.get(&fault.name).cloned();
+            let why = why.unwrap_or_else(|| match fault.thing {
+                Thing::Record => {
+                    "uninstall the container and install it again: its data stays".into()
+                }
+                _ => "what it is made of could not be repaired".into(),
+            });
+            self.outcome.left.push(Left { fault, why });
+        }
+        for name in &self.touched {
+            let up = self.host.systemd.state(&name.service());
+            if up.is_ok_and(|state| state.is_up()) {
+                self.outcome.restart.push(name.clone());
+            }
+        }
+        Ok(self.outcome)
+    }
+}
+
+/// Whether something is there, only damaged.
+fn is_there(finding: &Finding) -> bool {
+    !finding.defects.contains(&Defect::Missing)
+}

@@ -1,0 +1,175 @@
+//! The ratios that matter, against what they must reach; and what each tool does for the time that it takes.
+
+use crate::report::{Row, Spread};
+
+/// A figure with its bounds, if it was measured.
+struct Target {
+    label: String,
+    is: Option<f64>,
+    must: f64,
+    aim: f64,
+}
+
+/// What of a row is compared.
+type Value = fn(&Row) -> Option<Spread>;
+
+const WALL: Value = |row| Some(row.wall_s);
+const CPU: Value = |row| Some(row.cpu_s);
+const MEMORY: Value = |row| Some(row.rss_mb);
+const DISK: Value = |row| row.disk_mb;
+const BLOBS: Value = |row| row.blobs;
+const HELPERS: Value = |row| row.helpers;
+
+const COLD: [&str; 4] = ["cold-gzip", "cold-zstd", "cold-small", "cold-big"];
+const PEERS: [&str; 3] = ["podman", "containerd", "umoci"];
+
+/// What the numbers are worth. What is synced was counted with strace(1); what peers verify is what they say they do.
+const SAFETY: &str = "
+tool        verifies                                        on disk when it ends
+bedplate    each blob's digest, each diff_id                everything: file system synced before the image is named
+podman      each blob's digest, each diff_id                its records; files of layers are not synced
+containerd  each blob's digest, each diff_id                blobs and records; unpacked files are not synced
+umoci       each blob's digest, each diff_id                blobs; unpacked files are not synced
+floor       each blob's digest; hashes tar streams as well  nothing is synced";
+
+/// Prints which targets are reached, of those that the rows tell.
+pub(crate) fn print(rows: &[Row]) {
+    println!("\n{:<50} {:>8} {:>6} {:>6}", "medians", "is", "must", "aim");
+    for target in targets(rows) {
+        let Some(is) = target.is else { continue };
+        let verdict = match is {
+            is if is <= target.aim => "pass, aim reached",
+            is if is <= target.must => "pass",
+            _ => "MISS",
+        };
+        println!(
+            "{:<50} {is:>8.2} {:>6} {:>6}  {verdict}",
+            target.label, target.must, target.aim
+        );
+    }
+    println!("{SAFETY}");
+}
+
+fn targets(rows: &[Row]) -> Vec<Target> {
+    let mut all: Vec<Target> = COLD.iter().flat_map(|name| cold(rows, name)).collect();
+    all.extend(later(rows));
+    all.extend(start(rows));
+    all
+}
+
+fn target(label: impl Into<String>, is: Option<f64>, must: f64, aim: f64) -> Target {
+    Target {
+        label: label.into(),
+        is,
+        must,
+        aim,
+    }
+}
+
+/// Of an install into an empty store.
+fn cold(rows: &[Row], name: &str) -> [Target; 3] {
+    let own = |value| median(rows, name, "bedplate", value);
+    let best = |value| {
+        let peers = PEERS.iter();
+        peers
+            .filter_map(|peer| median(rows, name, peer, value))
+            .min_by(f64::total_cmp)
+    };
+    let floor = median(rows, name, "floor", CPU);
+    [
+        target(
+            format!("{name}: wall / fastest peer's"),
+            ratio(own(WALL), best(WALL)),
+            0.75,
+            0.5,
+        ),
+        target(
+            format!("{name}: CPU / least of the peers"),
+            ratio(own(CPU), best(CPU)),
+            0.9,
+            0.6,
+        ),
+        target(
+            format!("{name}: CPU / floor's"),
+            ratio(own(CPU), floor),
+            2.0,
+            1.3,
+        ),
+    ]
+}
+
+/// Of what follows the first install.
+fn later(rows: &[Row]) -> [Target; 5] {
+    let against = |name, peer, value| {
+        let own = median(rows, name, "bedplate", value);
+        ratio(own, median(rows, name, peer, value))
+    };
+    [
+        target(
+            "update-rebuilt: disk growth / podman's",
+            against("update-rebuilt", "podman", DISK),
+            0.2,
+            0.1,
+        ),
+        target(
+            "update-one-layer: wall / podman's",
+            against("update-one-layer", "podman", WALL),
+            0.5,
+            0.25,
+        ),
+        target(
+            "noop: wall / skopeo inspect --raw",
+            against("noop", "skopeo", WALL),
+            2.0,
+            1.2,
+        ),
+        target(
+            "noop: blobs fetched",
+            median(rows, "noop", "bedplate", BLOBS),
+            0.0,
+            0.0,
+        ),
+        target(
+            "cold-big: memory of bedplate and skopeo, MB",
+            median(rows, "cold-big", "bedplate", MEMORY),
+            160.0,
+            100.0,
+        ),
+    ]
+}
+
+/// Of the start of a container.
+fn start(rows: &[Row]) -> [Target; 3] {
+    let wall = |tool| median(rows, "start", tool, WALL);
+    let over = || Some(wall("bedplate")? - wall("native")?);
+    [
+        target(
+            "start: (container unit - native unit) / crun run",
+            ratio(over(), wall("crun")),
+            3.0,
+            1.5,
+        ),
+        target(
+            "start: container unit / podman run in a unit",
+            ratio(wall("bedplate"), wall("podman")),
+            0.5,
+            0.25,
+        ),
+        target(
+            "start: helper processes that stay",
+            median(rows, "start", "bedplate", HELPERS),
+            0.0,
+            0.0,
+        ),
+    ]
+}
+
+fn median(rows: &[Row], scenario: &str, tool: &str, value: Value) -> Option<f64> {
+    let mut rows = rows.iter();
+    let row = rows.find(|row| row.scenario == scenario && row.tool == tool)?;
+    Some(value(row)?.median)
+}
+
+fn ratio(value: Option<f64>, against: Option<f64>) -> Option<f64> {
+    Some(value? / against?)
+}
