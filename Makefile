@@ -45,6 +45,9 @@ check-offline: ## whole verbs on a temporary root
 check-booted: ## real systemd in nspawn
 	tests/check booted
 
+check-machine: ## a whole machine under qemu: fs-verity
+	tests/check machine
+
 check-crash: ## SIGKILL at 200 moments of an import, and of a prune: nothing is lost
 	tests/check crash
 
@@ -58,4 +61,4 @@ demo: ## etcd, flanneld and containerd as system containers in a booted machine
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-crash bench demo clean
+.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine check-crash bench demo clean

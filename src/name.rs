@@ -1,6 +1,7 @@
 //! Names that cannot be built invalid: containers, units, generations.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -100,6 +101,28 @@ impl UnitName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The unit that mounts at an absolute path, named as systemd-escape(1) `--path --suffix=mount` does it.
+    pub fn mount(path: &Path) -> Result<Self, NameError> {
+        let path = path.to_string_lossy();
+        let escaped = |(at, byte): (usize, u8)| match byte {
+            b'/' => "-".to_owned(),
+            b'.' if at == 0 => "\\x2e".to_owned(),
+            b':' | b'_' | b'.' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("\\x{byte:02x}"),
+        };
+        let bytes = path.trim_matches('/').bytes().enumerate();
+        let name: String = bytes.map(escaped).collect();
+        format!("{name}.mount").parse()
+    }
+
+    /// Whether it is a unit that mounts a file system.
+    pub fn is_mount(&self) -> bool {
+        self.0
+            .rsplit_once('.')
+            .is_some_and(|(_, kind)| kind == "mount")
     }
 
     /// The name without its type: `etcd` of `etcd.service`.
@@ -260,6 +283,17 @@ mod tests {
         assert!("nounit".parse::<UnitName>().is_err());
         assert!("a.conf".parse::<UnitName>().is_err());
         assert!("a b.service".parse::<UnitName>().is_err());
+        // As `systemd-escape --path --suffix=mount` has them.
+        for (path, name) in [
+            ("/srv/x_1.a:b", "srv-x_1.a:b.mount"),
+            ("/a-b/é", "a\\x2db-\\xc3\\xa9.mount"),
+            ("/.a/.b", "\\x2ea-.b.mount"),
+        ] {
+            let unit = UnitName::mount(Path::new(path)).unwrap();
+            assert_eq!(unit.as_str(), name);
+            assert!(unit.is_mount());
+        }
+        assert!(UnitName::mount(Path::new(&"-".repeat(70))).is_err());
     }
 
     #[test]

@@ -121,6 +121,7 @@ fn rendered(input: &str, contract: &Contract, host: Host) -> Result<Rendered, St
         devices: Devices::from_iter([(PathBuf::from("/dev/net/tun"), tun)]),
         reference: built_ins.image.clone(),
         digest: built_ins.digest.clone(),
+        overlay: None,
     };
     render(contract, &values, &subject).map_err(|error| format!("{error:#}"))
 }

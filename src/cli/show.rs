@@ -30,6 +30,9 @@ fn text(outcome: &Outcome) -> String {
         field("runtime", &record.runtime.display().to_string()),
         field("state", &active(&state.active, &state.sub)),
     ];
+    if record.integrity.is_image() {
+        lines.push(field("integrity", &record.integrity.to_string()));
+    }
     // An image for several architectures: what the reference itself names.
     if record.index_digest != record.manifest_digest {
         lines.insert(2, field("index", &record.index_digest));

@@ -3,6 +3,7 @@
 //! ```text
 //! /var/lib/bedplate/containers/NAME/
 //!   1/ 2/ …            rootfs/ config.json launch.json units/ record.toml; never changed once there
+//!                      with an image of its tree also tree.erofs, and tree/ where that is mounted
 //!   current -> 2       the live one; written last
 //!   replaced/          what a repair moved out of the way
 //! ```
@@ -14,12 +15,14 @@ mod target;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 
 use crate::name::{ContainerName, Generation};
-use crate::root::Root;
+use crate::root::{Kind, Root};
 
 pub(crate) use stage::make_targets;
-pub use stage::{Content, Staged, stage};
+pub use stage::{Content, Rootfs, Staged, rootfs, stage};
 pub use target::{Target, targets};
 
 /// Where the containers lie.
@@ -27,6 +30,9 @@ pub const CONTAINERS: &str = "/var/lib/bedplate/containers";
 
 /// Generations being prepared, on the file system of the store; nothing refers to them.
 pub const STAGING: &str = "/var/lib/bedplate/staging";
+
+/// The file of a generation that is the image of its tree.
+pub const TREE: &str = "tree.erofs";
 
 /// A container's directory.
 pub fn container_dir(name: &ContainerName) -> PathBuf {
@@ -42,6 +48,31 @@ pub fn dir(name: &ContainerName, generation: Generation) -> PathBuf {
 pub fn current(root: &Root, name: &ContainerName) -> Result<Option<Generation>> {
     let target = root.link_target(container_dir(name).join("current"))?;
     Ok(target.and_then(|t| t.to_str().and_then(|t| t.parse().ok())))
+}
+
+/// Takes away what is still mounted of a generation before it is removed: units that an undo has removed already
+/// unmount nothing. Whoever still uses the rootfs keeps it until it ends.
+pub(crate) fn unmount(root: &Root, generation: &Path) -> Result<()> {
+    for place in ["rootfs", "tree"].map(|place| generation.join(place)) {
+        let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+        match rustix::mount::unmount(root.outside(&place), flags) {
+            // Nothing is mounted there, or nothing can have been by us.
+            Ok(()) | Err(Errno::INVAL | Errno::NOENT | Errno::PERM) => {}
+            Err(e) => return Err(e).with_context(|| format!("unmounting `{}`", place.display())),
+        }
+    }
+    Ok(())
+}
+
+/// As [`unmount`], of all of a container's generations.
+pub(crate) fn unmount_all(root: &Root, name: &ContainerName) -> Result<()> {
+    for entry in root.list(container_dir(name))? {
+        let generation = container_dir(name).join(entry);
+        if root.kind(&generation)? == Some(Kind::Dir) {
+            unmount(root, &generation)?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a generation the live one: the only writer of `current`.
@@ -95,4 +126,26 @@ pub fn remove(root: &Root, name: &ContainerName, generation: Generation) -> Resu
     root.remove_empty_dir(container_dir(name))
         .with_context(removing)
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountFlags, mount};
+
+    use super::*;
+
+    #[test]
+    fn what_is_mounted_goes_before_the_generation() {
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path()).unwrap();
+        let name: ContainerName = "etcd".parse().unwrap();
+        let rootfs = dir(&name, Generation::FIRST).join("rootfs");
+        root.create_dir_all(&rootfs, 0o755).unwrap();
+        let at = root.outside(&rootfs);
+        mount("tmpfs", &at, "tmpfs", MountFlags::empty(), None).unwrap();
+        root.replace(rootfs.join("f"), b"", 0o644).unwrap();
+        unmount_all(&root, &name).unwrap();
+        assert!(root.list(&rootfs).unwrap().is_empty());
+        unmount_all(&root, &name).unwrap();
+    }
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::deployment::{STAGING, Target};
+use crate::deployment::{STAGING, TREE, Target};
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::Root;
-use crate::store::Checkout;
+use crate::store::composefs::{self, Composed, Protection};
+use crate::store::{Checkout, Store, StoredImage};
 
 /// The files of a generation beside its rootfs.
 #[derive(Debug)]
@@ -20,8 +21,41 @@ pub struct Content {
     pub units: Vec<(UnitName, String)>,
     /// The record.
     pub record: String,
-    /// Mount targets that the rootfs must have.
-    pub targets: Vec<Target>,
+}
+
+/// What becomes a generation's rootfs: every mount target is in it.
+#[derive(Debug)]
+pub enum Rootfs {
+    /// A directory of hard links.
+    Tree(Checkout),
+    /// An image of one.
+    Image(Composed),
+}
+
+impl Rootfs {
+    /// The checksum of the image, if it is one.
+    pub fn checksum(&self) -> Option<String> {
+        match self {
+            Self::Tree(_) => None,
+            Self::Image(composed) => Some(composed.checksum()),
+        }
+    }
+}
+
+/// Makes the mount targets in a checkout, and an image of it if that is how it is protected.
+pub fn rootfs(
+    (store, image): (&Store, &StoredImage),
+    checkout: Checkout,
+    targets: &[Target],
+    protection: Protection,
+) -> Result<Rootfs> {
+    make_targets(checkout.dir(), targets)?;
+    if !protection.is_image() {
+        return Ok(Rootfs::Tree(checkout));
+    }
+    let verity = protection == Protection::Verity;
+    let composed = store.compose(image, &checkout, verity)?;
+    Ok(Rootfs::Image(composed))
 }
 
 /// A complete generation that is not live: it waits in the staging directory.
@@ -39,18 +73,15 @@ pub struct Staged {
 pub fn stage(
     root: &Root,
     (name, generation): (&ContainerName, Generation),
-    checkout: Checkout,
+    rootfs: Rootfs,
     content: &Content,
 ) -> Result<Staged> {
     let path = Path::new(STAGING).join(format!("{name}-{generation}"));
     let staging = || format!("preparing generation {generation} of `{name}`");
-    make_targets(checkout.dir(), &content.targets).with_context(staging)?;
     root.remove_tree(&path).with_context(staging)?;
     root.create_dir_all(path.join("units"), 0o755)
         .with_context(staging)?;
-    checkout
-        .keep(&root.outside(path.join("rootfs")))
-        .with_context(staging)?;
+    put_rootfs(root, &path, rootfs).with_context(staging)?;
     let write = |name: &str, text: &str| root.replace(path.join(name), text.as_bytes(), 0o644);
     write("config.json", &content.config_json)?;
     write("launch.json", &content.launch_json)?;
@@ -65,6 +96,23 @@ pub fn stage(
         generation,
         path,
     })
+}
+
+/// The rootfs itself, or its image and the places where that is mounted.
+fn put_rootfs(root: &Root, path: &Path, rootfs: Rootfs) -> Result<()> {
+    let composed = match rootfs {
+        Rootfs::Tree(checkout) => return checkout.keep(&root.outside(path.join("rootfs"))),
+        Rootfs::Image(composed) => composed,
+    };
+    for place in ["tree", "rootfs"] {
+        root.create_dir_all(path.join(place), 0o755)?;
+    }
+    let image = path.join(TREE);
+    root.replace(&image, &composed.image, 0o644)?;
+    if composed.verity {
+        composefs::seal(&root.outside(&image))?;
+    }
+    Ok(())
 }
 
 /// Makes the mount targets that the rootfs lacks. Links are followed inside the rootfs, as the runtimes follow

@@ -129,7 +129,7 @@ fn remove(
     record: &Record,
     kept: &mut Vec<PathBuf>,
 ) -> Result<()> {
-    for unit in record.units.iter().rev() {
+    for unit in record.units_to_stop() {
         let state = host.systemd.state(unit)?;
         if state.is_up() {
             if let Some(advice) = stopping::advice(host, &state)? {

@@ -26,6 +26,7 @@ mod oci;
 mod plan;
 mod privilege;
 mod process;
+mod rootfs;
 mod seccomp;
 mod signal;
 mod span;
@@ -74,6 +75,8 @@ pub struct Subject<'a> {
     pub reference: String,
     /// The digest of the image's manifest.
     pub digest: String,
+    /// How overlayfs makes the rootfs of an image of its tree; `None` when the rootfs is a directory.
+    pub overlay: Option<String>,
 }
 
 /// All that a generation is made of, as text and types; nothing of it is on a disk.
@@ -183,8 +186,9 @@ fn units(
     parts: &unit::Parts<'_>,
 ) -> Result<(Vec<RenderedUnit>, Vec<String>)> {
     let templates = &contract.templates;
-    let name = parts.subject.name;
-    let launch = unit::launch_command(&parts.subject.generation_dir);
+    let subject = parts.subject;
+    let name = subject.name;
+    let launch = unit::launch_command(&subject.generation_dir);
     let mut units = Vec::new();
     let mut commands = Vec::new();
     if templates.service.is_none() {
@@ -199,11 +203,15 @@ fn units(
         (&templates.path, "path", "Path"),
     ] {
         if let Some(template) = template {
-            let unit = image_unit(template, values, name.unit(kind), section)?;
+            let mut unit = image_unit(template, values, name.unit(kind), section)?;
+            if kind == "service" {
+                unit.text.push_str(&rootfs::requirement(subject)?);
+            }
             commands.extend(privilege::of_unit(unit.name.as_str(), &unit.text, &launch));
             units.push(unit);
         }
     }
+    units.extend(rootfs::units(subject)?);
     Ok((units, commands))
 }
 

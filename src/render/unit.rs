@@ -12,7 +12,7 @@ use crate::contract::manifest::{Manifest, Restart, Stage};
 use crate::launch::{Notify, ServiceType};
 use crate::render::plan::Start;
 use crate::render::resolve::Filled;
-use crate::render::{Subject, mount, signal, spec, syntax};
+use crate::render::{Subject, mount, rootfs, signal, spec, syntax};
 
 /// The number of the unit's shape: it grows when the template changes what a unit does, so that an update can tell
 /// units of an older bedplate.
@@ -165,7 +165,7 @@ impl Parts<'_> {
 
     /// The generation and what it binds: a start waits for the mounts below which they lie.
     fn mounts_for(&self) -> Result<String> {
-        let mut paths = vec![syntax::quote(&self.subject.generation_dir)?];
+        let mut paths = vec![syntax::quote(&rootfs::needed(self.subject))?];
         let mounts = self.made.spec.mounts().as_deref().unwrap_or_default();
         for mount in mounts.iter().filter(|mount| mount::is_bind(mount)) {
             let optional = self.made.optional.contains(mount.destination());

@@ -148,6 +148,7 @@ pub(crate) fn complete(root: &Root, finish: &[Finish]) -> Result<()> {
             Finish::Forget { name } => {
                 let dir = deployment::container_dir(name);
                 if root.kind(&dir)? == Some(Kind::Dir) {
+                    deployment::unmount_all(root, name)?;
                     // Out of sight in one step: readers never meet a half-removed container.
                     root.create_dir_all(STAGING, 0o700)?;
                     let away: PathBuf = Path::new(STAGING).join(format!("removed-{name}"));

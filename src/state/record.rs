@@ -10,6 +10,7 @@ use crate::contract::values::Recorded;
 use crate::hint::Hinted;
 use crate::host::OwnedFile;
 use crate::name::{ContainerName, Generation, UnitName};
+use crate::store::composefs::Protection;
 
 /// The record format that this build writes and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -43,6 +44,9 @@ pub struct Record {
     pub units: Vec<UnitName>,
     /// What it asks for beyond the safe default, for people.
     pub privileges: Vec<String>,
+    /// What keeps its files from changing.
+    #[serde(default)]
+    pub integrity: Protection,
     /// How it is ordered.
     pub order: Order,
     /// The commit of its image in the store; empty in records of a bedplate that did not write it.
@@ -75,6 +79,18 @@ pub struct Order {
 }
 
 impl Record {
+    /// Its units in the order in which they are stopped: nothing is unmounted that a service still uses.
+    pub fn units_to_stop(&self) -> impl Iterator<Item = &UnitName> {
+        let reversed = self.units.iter().rev();
+        let others = reversed.clone().filter(|unit| !unit.is_mount());
+        others.chain(reversed.filter(|unit| unit.is_mount()))
+    }
+
+    /// The units that mount its rootfs, in the order in which they are started.
+    pub fn mounts(&self) -> impl Iterator<Item = &UnitName> {
+        self.units.iter().filter(|unit| unit.is_mount())
+    }
+
     /// The record as text.
     pub fn to_text(&self) -> Result<String> {
         toml::to_string(self).with_context(|| format!("writing the record of `{}`", self.name))
@@ -104,6 +120,7 @@ impl Record {
             commit: String::new(),
             rendered: BTreeMap::new(),
             values: Recorded::default(),
+            integrity: Protection::None,
             files: Vec::new(),
         }
     }
@@ -157,6 +174,7 @@ mod tests {
             commit: "00".to_owned(),
             rendered: BTreeMap::from([("config.json".to_owned(), "00".to_owned())]),
             values: Recorded::default(),
+            integrity: Protection::Verity,
             files: vec![],
         };
         let text = record.to_text().unwrap();

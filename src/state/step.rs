@@ -201,7 +201,9 @@ impl<'a> Undo<'a> {
             Step::Deploy {
                 name, generation, ..
             } => {
-                self.root.remove_tree(deployment::dir(name, *generation))?;
+                let dir = deployment::dir(name, *generation);
+                deployment::unmount(self.root, &dir)?;
+                self.root.remove_tree(dir)?;
                 self.root
                     .remove_empty_dir(deployment::container_dir(name))?;
             }

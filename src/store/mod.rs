@@ -17,6 +17,7 @@
 mod archive;
 mod checkout;
 mod commit;
+pub mod composefs;
 mod entry;
 mod fetch;
 mod gvariant;

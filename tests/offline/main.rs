@@ -19,6 +19,7 @@ mod store;
 mod wire;
 
 mod clashes;
+mod composefs;
 mod contracts;
 mod crash;
 mod crash_store;

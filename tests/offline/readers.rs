@@ -65,7 +65,7 @@ fn json_keys_are_stable() {
     assert_eq!(
         keys(&shown).join(" "),
         "record name generation description image index_digest manifest_digest runtime contract shape installed \
-         units privileges order commit rendered values files directory state required_by notes"
+         units privileges integrity order commit rendered values files directory state required_by notes"
     );
     assert_eq!(
         keys(&json(&["graph"])),

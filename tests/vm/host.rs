@@ -45,7 +45,19 @@ pub(crate) fn output<S: AsRef<OsStr>>(
     last: Option<&Path>,
 ) -> Result<String> {
     let mut command = Command::new(&program);
-    command.args(argv).args(last).stdin(Stdio::null());
+    command.args(argv).args(last);
+    finished(command)
+}
+
+/// As [`output`], in a directory.
+pub(crate) fn output_in(dir: &Path, program: &str, argv: &[&str]) -> Result<String> {
+    let mut command = Command::new(program);
+    command.args(argv).current_dir(dir);
+    finished(command)
+}
+
+fn finished(mut command: Command) -> Result<String> {
+    command.stdin(Stdio::null());
     let output = command
         .output()
         .with_context(|| format!("running {command:?}"))?;

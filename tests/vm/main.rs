@@ -7,6 +7,7 @@
 
 mod boot;
 mod cluster;
+mod composefs;
 mod crash;
 mod failing;
 mod guest;
@@ -15,10 +16,12 @@ mod hosts;
 mod images;
 mod machine;
 mod product;
+mod qemu;
 mod registry;
 mod story;
 mod uninstall;
 mod unit;
+mod verity;
 
 use std::process::ExitCode;
 
@@ -32,11 +35,13 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     // The longest first: two of them run side by side.
     let lists = [
+        verity::STORIES,
         cluster::STORIES,
         unit::STORIES,
         failing::STORIES,
         hosts::STORIES,
         uninstall::STORIES,
+        composefs::STORIES,
         crash::STORIES,
         boot::STORIES,
     ];

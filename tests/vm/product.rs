@@ -50,6 +50,12 @@ pub(crate) fn image(name: &str) -> String {
     format!("oci:{}/{name}:latest", images::INSIDE)
 }
 
+/// Sets `integrity` in the guest's configuration.
+pub(crate) fn set_integrity(guest: &Guest, integrity: &str) -> Result<()> {
+    let text = format!("[store]\nintegrity = \"{integrity}\"\n");
+    guest.write("/etc/bedplate/bedplate.toml", text)
+}
+
 /// Runs bedplate, however it ends.
 pub(crate) fn bedplate(guest: &Guest, args: &[&str]) -> Result<Output> {
     let argv: Vec<&str> = std::iter::once("bedplate")

@@ -27,15 +27,17 @@ pub(super) struct Fetched {
 pub(super) enum Source {
     /// A private checkout.
     Checkout(Checkout),
-    /// The rootfs of the generation that is installed from the same digest.
-    Installed(Box<Record>),
+    /// The rootfs of the generation that is installed from the same digest, or a checkout when it is not mounted.
+    Installed(Box<Record>, Option<Checkout>),
 }
 
 impl Fetched {
     pub(super) fn rootfs(&self, root: &Root) -> PathBuf {
         match &self.source {
-            Source::Checkout(checkout) => checkout.dir().to_owned(),
-            Source::Installed(record) => {
+            Source::Checkout(checkout) | Source::Installed(_, Some(checkout)) => {
+                checkout.dir().to_owned()
+            }
+            Source::Installed(record, None) => {
                 root.outside(deployment::dir(&record.name, record.generation).join("rootfs"))
             }
         }
@@ -73,9 +75,15 @@ pub(super) fn fetch(
         ));
     }
     let image = found.into_store(host, store)?;
+    let checkout = || store.checkout(&image, &host.root.outside(deployment::STAGING));
     let source = match installed {
-        Some(record) => Source::Installed(Box::new(record)),
-        None => Source::Checkout(store.checkout(&image, &host.root.outside(deployment::STAGING))?),
+        Some(record) => {
+            let rootfs = deployment::dir(&name, record.generation).join("rootfs");
+            let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();
+            let checkout = (!is_there).then(checkout).transpose()?;
+            Source::Installed(Box::new(record), checkout)
+        }
+        None => Source::Checkout(checkout()?),
     };
     Ok(Fetched {
         name,

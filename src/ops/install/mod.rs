@@ -9,6 +9,7 @@ mod given;
 mod host_files;
 mod plan;
 mod prepare;
+mod protection;
 mod rendering;
 mod verify;
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
+use crate::config;
 use crate::contract::HostContent;
 use crate::deployment::{self, Staged};
 use crate::exec::Program;
@@ -28,6 +30,7 @@ use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::{Host, ordering, preflight};
 use crate::state::{Finish, Transaction};
+use crate::store::Store;
 
 pub(crate) use crate::ops::install::rendering::{Again, again};
 
@@ -179,6 +182,7 @@ fn stage(host: &Host, plan: Plan) -> Result<(Vec<Staged>, Rest)> {
         changes,
         start,
     } = plan;
+    let store = Store::open(host.root, config::load(host.root)?.store)?;
     let (mut staged, mut containers) = (Vec::new(), Vec::new());
     for preparation in preparations {
         let Preparation::New(prepared) = preparation else {
@@ -186,10 +190,10 @@ fn stage(host: &Host, plan: Plan) -> Result<(Vec<Staged>, Rest)> {
         };
         host.report
             .step(format!("preparing {}", prepared.record.name));
-        let (prepared, checkout) = prepared.split()?;
-        let content = prepared.content(host.root)?;
+        let (prepared, rootfs) = prepared.with_rootfs(host.root, &store)?;
+        let content = prepared.content()?;
         let id = (&prepared.record.name, prepared.record.generation);
-        staged.push(deployment::stage(host.root, id, checkout, &content)?);
+        staged.push(deployment::stage(host.root, id, rootfs, &content)?);
         containers.push(prepared);
     }
     let rest = Rest {
@@ -224,7 +228,12 @@ fn deploy(
         for container in &rest.containers {
             host.report
                 .step(format!("enabling {}", container.record.name));
-            transaction.enable(&container.record.units)?;
+            let units = container
+                .record
+                .units
+                .iter()
+                .filter(|unit| !unit.is_mount());
+            transaction.enable(&units.cloned().collect::<Vec<_>>())?;
         }
     }
     // After the links, which systemd counts among what a unit is made of.

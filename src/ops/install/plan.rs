@@ -102,7 +102,7 @@ impl Plan {
                 (None, false) => Action::Unchanged,
             },
             privileges: record.privileges.clone(),
-            notes: new.map(|p| p.rendered.notes.clone()).unwrap_or_default(),
+            notes: new.map(Prepared::notes).unwrap_or_default(),
             host_files: shown(&record.files),
             rendered: new.filter(|_| dry_run).map(texts).unwrap_or_default(),
         }
@@ -124,8 +124,11 @@ fn shown(files: &[OwnedFile]) -> Vec<PathBuf> {
 fn to_start(host: &Host, preparations: &[Preparation]) -> Result<Vec<UnitName>> {
     let mut start = Vec::new();
     for preparation in preparations {
-        let unit = preparation.record().name.service();
+        let record = preparation.record();
+        let unit = record.name.service();
         if preparation.as_new().is_some() || !host.systemd.state(&unit)?.is_up() {
+            // By name, so that what undoes the start unmounts too.
+            start.extend(record.mounts().cloned());
             start.push(unit);
         }
     }

@@ -8,7 +8,7 @@ use crate::config;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
-use crate::deployment::{self, Content};
+use crate::deployment::{self, Content, Rootfs};
 use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
@@ -16,6 +16,7 @@ use crate::ops::install::Request;
 use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::ops::install::given::SetGiven;
 use crate::ops::install::host_files::{host_files, owned_files};
+use crate::ops::install::protection::Protected;
 use crate::ops::install::rendering::{Rendering, checksums, texts};
 use crate::render::Rendered;
 use crate::render::files::RenderedFile;
@@ -57,12 +58,15 @@ pub(super) struct Prepared {
     pub(super) rendered: Rendered,
     /// Files for the host, tmpfiles.d lines among them.
     pub(super) host_files: Vec<RenderedFile>,
+    /// Why its files are not protected better, a line each; empty when nobody asked for it.
+    unprotected: Vec<String>,
+    image: StoredImage,
     checkout: Option<Checkout>,
 }
 
 impl Prepared {
     /// The files of its generation.
-    pub(super) fn content(&self, root: &Root) -> Result<Content> {
+    pub(super) fn content(&self) -> Result<Content> {
         let mut texts = texts(&self.rendered)?;
         Ok(Content {
             config_json: texts.remove("config.json").unwrap_or_default(),
@@ -74,17 +78,34 @@ impl Prepared {
                 .map(|u| (u.name.clone(), u.text.clone()))
                 .collect(),
             record: self.record.to_text()?,
-            targets: deployment::targets(root, &self.rendered.spec)?,
         })
     }
 
-    /// The checkout apart from the rest: it becomes the generation's rootfs.
-    pub(super) fn split(mut self: Box<Self>) -> Result<(Self, Checkout)> {
+    /// The checkout apart from the rest, as the generation's rootfs; the record says what that is.
+    pub(super) fn with_rootfs(
+        mut self: Box<Self>,
+        root: &Root,
+        store: &Store,
+    ) -> Result<(Self, Rootfs)> {
         let checkout = self
             .checkout
             .take()
             .ok_or_else(|| anyhow!("a generation is staged twice: its checkout is gone"))?;
-        Ok((*self, checkout))
+        let targets = deployment::targets(root, &self.rendered.spec)?;
+        let integrity = self.record.integrity;
+        let rootfs = deployment::rootfs((store, &self.image), checkout, &targets, integrity)
+            .with_context(|| format!("preparing `{}`", self.record.name))?;
+        if let Some(sum) = rootfs.checksum() {
+            self.record
+                .rendered
+                .insert(deployment::TREE.to_owned(), sum);
+        }
+        Ok((*self, rootfs))
+    }
+
+    /// What the operator should know.
+    pub(super) fn notes(&self) -> Vec<String> {
+        [&self.rendered.notes[..], &self.unprotected].concat()
     }
 
     /// The user that its payload runs as on the host.
@@ -108,6 +129,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
     let config = config::load(host.root)?;
     let store = Store::open(host.root, config.store)?;
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
+    let protected = Protected::of(host.root, config.store)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
@@ -133,6 +155,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
                 host,
                 request,
                 runtime: &runtime,
+                protected: &protected,
             };
             let given = given.of(&name, &contract.manifest, alone);
             context
@@ -147,6 +170,7 @@ struct Preparing<'a> {
     host: &'a Host<'a>,
     request: &'a Request,
     runtime: &'a Runtime,
+    protected: &'a Protected,
 }
 
 impl Preparing<'_> {
@@ -163,14 +187,15 @@ impl Preparing<'_> {
             name: &one.name,
             generation,
             image: &one.image,
+            integrity: self.protected.by,
         };
         let built_ins = rendering.built_ins(contract)?;
         let values = values::resolve(&contract.manifest, given, &built_ins)?;
         let checkout = match one.source {
-            Source::Installed(record) if record.values.same_as(&values.to_record()) => {
+            Source::Installed(record, _) if record.values.same_as(&values.to_record()) => {
                 return Ok(Preparation::Unchanged(record));
             }
-            Source::Installed(record) => {
+            Source::Installed(record, _) => {
                 return Err(anyhow!(
                     "it is already installed (generation {}) with other values",
                     record.generation
@@ -192,6 +217,8 @@ impl Preparing<'_> {
             record,
             rendered,
             host_files,
+            unprotected: self.protected.not_more.clone(),
+            image: one.image,
             checkout: Some(checkout),
         })))
     }
@@ -218,6 +245,7 @@ impl Preparing<'_> {
             installed: self.request.now,
             units: rendered.units.iter().map(|u| u.name.clone()).collect(),
             privileges: rendered.privileges.clone(),
+            integrity: self.protected.by,
             order: Order {
                 provides: service.provides.clone(),
                 requires: service.requires.clone(),

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::runtime::Capabilities;
 
+use crate::config;
 use crate::contract::builtins::BuiltIns;
 use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
@@ -15,6 +16,7 @@ use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::Host;
 use crate::ops::install::host_files::host_files;
+use crate::ops::install::protection::overlay;
 use crate::render::device::Devices;
 use crate::render::directories::name_directories;
 use crate::render::files::RenderedFile;
@@ -24,7 +26,8 @@ use crate::render::{self, Rendered, Subject, capability};
 use crate::root::Root;
 use crate::runtime::Runtime;
 use crate::state::Record;
-use crate::store::StoredImage;
+use crate::store::composefs::Protection;
+use crate::store::{Store, StoredImage};
 
 /// What is rendered, and for whom.
 pub(super) struct Rendering<'a> {
@@ -33,6 +36,7 @@ pub(super) struct Rendering<'a> {
     pub(super) name: &'a ContainerName,
     pub(super) generation: Generation,
     pub(super) image: &'a StoredImage,
+    pub(super) integrity: Protection,
 }
 
 impl Rendering<'_> {
@@ -65,10 +69,12 @@ impl Rendering<'_> {
         rootfs: &Path,
     ) -> Result<Rendered> {
         let root = self.host.root;
+        let directory = deployment::dir(self.name, self.generation);
         let subject = Subject {
             name: self.name,
             generation: self.generation,
-            generation_dir: deployment::dir(self.name, self.generation),
+            overlay: overlay(self.integrity, &directory),
+            generation_dir: directory,
             image: &self.image.config,
             reference: self.image.reference.to_string(),
             digest: self.image.manifest_digest.to_string(),
@@ -116,7 +122,18 @@ pub(crate) struct Again {
 pub(crate) fn again(host: &Host, record: &Record, image: &StoredImage) -> Result<Again> {
     let rendering = || format!("rendering `{}` again", record.name);
     let dir = deployment::dir(&record.name, record.generation);
-    let rootfs = host.root.outside(dir.join("rootfs"));
+    let mounted = !host.root.list(dir.join("rootfs"))?.is_empty();
+    let checkout = if mounted || !record.integrity.is_image() {
+        None
+    } else {
+        let store = Store::open(host.root, config::load(host.root)?.store)?;
+        host.root.create_dir_all(deployment::STAGING, 0o700)?;
+        Some(store.checkout(image, &host.root.outside(deployment::STAGING))?)
+    };
+    let rootfs = match &checkout {
+        Some(checkout) => checkout.dir().to_owned(),
+        None => host.root.outside(dir.join("rootfs")),
+    };
     let contract = contract::load(&rootfs).with_context(rendering)?;
     let runtime = Runtime::choose(record.runtime.to_str(), host.root).with_context(rendering)?;
     let image = StoredImage {
@@ -129,6 +146,7 @@ pub(crate) fn again(host: &Host, record: &Record, image: &StoredImage) -> Result
         name: &record.name,
         generation: record.generation,
         image: &image,
+        integrity: record.integrity,
     };
     let built_ins = of.built_ins(&contract)?;
     let given = values::Given::default();

@@ -57,6 +57,10 @@ impl Work<'_> {
         let object = Object::file(sum);
         let mut copies = vec![(store.object_path(object), "its own content".to_owned())];
         for (subject, path) in links(survey, uses) {
+            // An image has no files of its own.
+            if subject.record.integrity.is_image() {
+                continue;
+            }
             let at = subject.rootfs(self.host.root).join(path);
             copies.push((at, format!("the rootfs of `{}`", subject.record.name)));
         }

@@ -79,6 +79,9 @@ impl Work<'_> {
         let record = &subject.record;
         let dir = deployment::dir(&record.name, record.generation);
         let file = match &bad.which {
+            Which::Generation(file) if file == deployment::TREE => {
+                return Ok((Mend::Text(self.tree(survey, subject)?), "the store"));
+            }
             Which::Generation(file) => file.clone(),
             Which::Unit(unit) => format!("units/{unit}"),
             Which::Host(owned) => {
@@ -151,7 +154,8 @@ impl Work<'_> {
         match mend {
             Mend::Text(text) => {
                 self.keep(subject, bad)?;
-                transaction.write(&bad.path, text, 0o644)
+                transaction.write(&bad.path, text, 0o644)?;
+                self.seal_tree(subject, bad)
             }
             Mend::Host(file) => {
                 match &file.content {

@@ -8,6 +8,7 @@ mod content;
 mod files;
 mod metadata;
 mod rootfs;
+mod seal;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -125,6 +126,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if !survey.faults().is_empty() {
         let whole = work.content(&survey)?;
         work.rootfs(&survey, &whole)?;
+        work.seal(&survey)?;
         work.files(&survey, &lock)?;
     }
     work.conclude(request, &survey)

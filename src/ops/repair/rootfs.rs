@@ -50,6 +50,10 @@ impl Work<'_> {
         let uses = survey.uses(whole);
         for (sum, uses) in &uses {
             for (subject, path) in links(survey, uses) {
+                if subject.record.integrity.is_image() {
+                    self.touched.insert(subject.record.name.clone());
+                    continue;
+                }
                 let place = self.place(store, subject);
                 if place.is_object(path, *sum) {
                     continue;

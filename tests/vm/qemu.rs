@@ -1,0 +1,271 @@
+//! A whole machine: a kernel of its own under qemu, for what no container can have, such as fs-verity.
+//!
+//! It is emulated (TCG), so that it is the same on every host, and slow: half a minute to boot. `tests/vm/disk` makes
+//! its disk; a story works on a copy, and may change that behind the machine's back while it is off.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::story::Story;
+use crate::{host, images};
+
+/// Within which it must answer after its start, and be off after it was told so.
+const BOOT: Duration = Duration::from_mins(4);
+
+/// Within which a command must have ended; the agent gives up a minute before.
+const COMMAND: Duration = Duration::from_mins(5);
+
+/// What the emulated machine is. Its CPU has no more than what every x86-64-v2 has, its clock is not the host's.
+const MACHINE: &[&str] = &[
+    "-machine",
+    "q35",
+    "-accel",
+    "tcg,thread=multi,tb-size=512",
+    "-smp",
+    "2",
+    "-cpu",
+    "qemu64,+cx16,+ssse3,+sse4.1,+sse4.2,+popcnt",
+    "-m",
+    "1024",
+    "-nodefaults",
+    "-nographic",
+    "-no-reboot",
+    "-kernel",
+    "vmlinuz",
+    "-append",
+    "root=/dev/nvme0n1 rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off audit=0 panic=-1 \
+     random.trust_cpu=on",
+    "-serial",
+    "file:console",
+    "-drive",
+    "file=disk.img,if=none,id=disk,format=raw,cache=unsafe",
+    "-device",
+    "nvme,drive=disk,serial=disk",
+    "-drive",
+    "file=host.img,if=none,id=host,format=raw,cache=unsafe",
+    "-device",
+    "virtio-blk-pci,drive=host",
+    "-device",
+    "virtio-serial",
+    "-device",
+    "virtserialport,chardev=agent,name=agent",
+];
+
+/// A machine of a story, up or off.
+#[derive(Debug)]
+pub(crate) struct Computer {
+    dir: PathBuf,
+    up: Option<Up>,
+}
+
+#[derive(Debug)]
+struct Up {
+    qemu: Child,
+    agent: UnixStream,
+    /// What the agent has sent beyond what was asked for.
+    read: Vec<u8>,
+}
+
+impl Computer {
+    /// A machine that is off, with bedplate and the small images.
+    pub(crate) fn new(story: &Story) -> Result<Self> {
+        let dir = story.dir().join("machine");
+        let share = dir.join("host");
+        fs::create_dir_all(&share)?;
+        let made = host::output(host::project("tests/vm/disk"), &[], None)?;
+        let made = Path::new(made.trim_end());
+        for file in ["disk.img", "vmlinuz"] {
+            let [from, to] = [made, &dir].map(|d| d.join(file).display().to_string());
+            let argv = ["--reflink=auto", "--sparse=always", &from, &to];
+            host::output("cp", &argv, None)?;
+        }
+        fs::copy(host::BEDPLATE, share.join("bedplate"))?;
+        fs::copy(host::launcher()?, share.join("launch"))?;
+        let images = images::small()?.display().to_string();
+        let inside = share.join("images").display().to_string();
+        host::output("cp", &["--archive", &images, &inside], None)?;
+        let share = share.display().to_string();
+        let argv = ["-q", "-O", "^has_journal", "-d", &share, "host.img", "256M"];
+        host::output_in(&dir, "mkfs.ext4", &argv)?;
+        Ok(Self { dir, up: None })
+    }
+
+    /// Boots it and waits until it answers.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        ensure!(self.up.is_none(), "the machine is up");
+        let name = format!("bedplate-machine-{}", std::process::id());
+        let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+        let began = Instant::now();
+        let mut qemu = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(MACHINE)
+            .arg("-chardev")
+            .arg(format!(
+                "socket,id=agent,path={name},abstract=on,server=off"
+            ))
+            .current_dir(&self.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(self.dir.join("qemu"))?)
+            .spawn()
+            .context("running qemu")?;
+        let agent = wait(&qemu, &listener, began + BOOT)
+            .and_then(|()| Ok(listener.accept()?.0))
+            .inspect_err(|_| end(&mut qemu))
+            .with_context(|| self.evidence())?;
+        let read = Vec::new();
+        self.up = Some(Up { qemu, agent, read });
+        let said = self.answer(began + BOOT)?;
+        ensure!(said == "ready", "the agent said `{said}`");
+        let took = began.elapsed().as_secs();
+        host::say(&format!("machine: booted in {took} s"));
+        Ok(())
+    }
+
+    /// Runs lines of shell as root; their status, and all that they wrote.
+    pub(crate) fn run(&mut self, script: &str) -> Result<(i32, String)> {
+        let up = self.up.as_mut().context("the machine is off")?;
+        up.agent.write_all(script.as_bytes())?;
+        up.agent.write_all(&[0])?;
+        let deadline = Instant::now() + COMMAND;
+        let running = || format!("running `{script}`");
+        let said = self.answer(deadline).with_context(running)?;
+        let status = self.answer(deadline).with_context(running)?;
+        Ok((status.parse()?, said.trim_end().to_owned()))
+    }
+
+    /// Runs lines of shell that must all succeed; what they wrote.
+    pub(crate) fn ok(&mut self, script: &str) -> Result<String> {
+        let (status, said) = self.run(script)?;
+        ensure!(status == 0, "`{script}`: status {status}: {said}");
+        Ok(said)
+    }
+
+    /// Shuts it down in order.
+    pub(crate) fn poweroff(&mut self) -> Result<()> {
+        let mut up = self.up.take().context("the machine is off")?;
+        // It may be off before the agent has answered.
+        up.agent.write_all(b"systemctl poweroff\0")?;
+        let deadline = Instant::now() + BOOT;
+        let ended = loop {
+            let mut rest = [0; 256];
+            // The port closes when qemu ends.
+            match read_until(&mut up.agent, &mut rest, deadline) {
+                Ok(0) => break Ok(()),
+                Ok(_) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        if ended.is_err() {
+            end(&mut up.qemu);
+        }
+        ended.with_context(|| self.evidence())?;
+        up.qemu.wait()?;
+        Ok(())
+    }
+
+    /// Changes a file of the disk while the machine is off, without its file system's knowledge: in the block where
+    /// its content begins, `old` becomes `new`.
+    pub(crate) fn change(&self, path: &str, old: &str, new: &str) -> Result<()> {
+        ensure!(self.up.is_none() && old.len() == new.len(), "it is up");
+        let request = format!("blocks {path}");
+        let blocks = host::output_in(&self.dir, "debugfs", &["-R", &request, "disk.img"])?;
+        let first = blocks.split_whitespace().next();
+        let block: u64 = first.context("the file has no block")?.parse()?;
+        let disk = File::options()
+            .read(true)
+            .write(true)
+            .open(self.dir.join("disk.img"))?;
+        let mut content = vec![0; 4096];
+        disk.read_exact_at(&mut content, block * 4096)?;
+        let found = content
+            .windows(old.len())
+            .position(|window| window == old.as_bytes());
+        let at = found.with_context(|| format!("`{path}` does not hold `{old}` on the disk"))?;
+        disk.write_all_at(new.as_bytes(), block * 4096 + at as u64)?;
+        Ok(())
+    }
+
+    /// The agent's next word.
+    fn answer(&mut self, deadline: Instant) -> Result<String> {
+        let evidence = self.evidence();
+        let up = self.up.as_mut().context("the machine is off")?;
+        loop {
+            if let Some(end) = up.read.iter().position(|byte| *byte == 0) {
+                let rest = up.read.split_off(end + 1);
+                let mut word = std::mem::replace(&mut up.read, rest);
+                word.pop();
+                return Ok(String::from_utf8_lossy(&word).into_owned());
+            }
+            let mut buffer = [0; 16 * 1024];
+            let read =
+                read_until(&mut up.agent, &mut buffer, deadline).context(evidence.clone())?;
+            ensure!(read > 0, "the machine is gone; {evidence}");
+            up.read.extend_from_slice(&buffer[..read]);
+        }
+    }
+
+    fn evidence(&self) -> String {
+        format!("see `{}/{{console,qemu}}`", self.dir.display())
+    }
+}
+
+impl Drop for Computer {
+    fn drop(&mut self) {
+        if let Some(mut up) = self.up.take() {
+            end(&mut up.qemu);
+        }
+    }
+}
+
+fn end(qemu: &mut Child) {
+    let _gone = qemu.kill();
+    let _status = qemu.wait();
+}
+
+/// Waits until qemu has connected, or has ended.
+fn wait(qemu: &Child, listener: &UnixListener, deadline: Instant) -> Result<()> {
+    let pidfd = pidfd_open(Pid::from_child(qemu), PidfdFlags::empty())?;
+    let mut polled = [
+        PollFd::new(listener, PollFlags::IN),
+        PollFd::new(&pidfd, PollFlags::IN),
+    ];
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))?;
+        match poll(&mut polled, Some(&left)) {
+            Ok(0) => bail!("qemu does not connect"),
+            Ok(_) if polled[0].revents().is_empty() => bail!("qemu ended"),
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reads what is there, waiting until a deadline for it.
+fn read_until(agent: &mut UnixStream, buffer: &mut [u8], deadline: Instant) -> Result<usize> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "no answer in time");
+        agent.set_read_timeout(Some(left))?;
+        match agent.read(buffer) {
+            Ok(read) => return Ok(read),
+            Err(error) => match error.kind() {
+                ErrorKind::Interrupted | ErrorKind::WouldBlock | ErrorKind::TimedOut => {}
+                ErrorKind::ConnectionReset => return Ok(0),
+                _ => return Err(error.into()),
+            },
+        }
+    }
+}
