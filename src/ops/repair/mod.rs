@@ -126,7 +126,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if !survey.faults().is_empty() {
         let whole = work.content(&survey)?;
         work.rootfs(&survey, &whole)?;
-        work.seal(&survey)?;
+        work.seal(&survey);
         work.files(&survey, &lock)?;
     }
     work.conclude(request, &survey)

@@ -12,9 +12,9 @@ use crate::store::composefs::{self, Protection};
 
 impl Work<'_> {
     /// Seals the files of every generation that has it: overlayfs opens no others for it.
-    pub(super) fn seal(&mut self, survey: &Survey) -> Result<()> {
+    pub(super) fn seal(&mut self, survey: &Survey) {
         let Some(store) = survey.store.as_ref().filter(|_| !self.dry()) else {
-            return Ok(());
+            return;
         };
         for subject in &survey.subjects {
             let record = &subject.record;
@@ -31,7 +31,6 @@ impl Work<'_> {
                 self.reason(record.name.as_str(), format!("{error:#}"));
             }
         }
-        Ok(())
     }
 
     /// The image of a generation's tree, made again: equal trees are equal images.
