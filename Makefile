@@ -48,6 +48,9 @@ check-booted: ## real systemd in nspawn
 check-machine: ## a whole machine under qemu: fs-verity
 	tests/check machine
 
+check-crash: ## SIGKILL at 200 moments of an import, and of a prune: nothing is lost
+	tests/check crash
+
 bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
 	tests/bench/setup
 	BEDPLATE_LAUNCH=$(abspath $(TARGET)/static/release/bedplate-launch) cargo bench --locked --bench install
@@ -58,4 +61,4 @@ demo: ## etcd, flanneld and containerd as system containers in a booted machine
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine bench demo clean
+.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine check-crash bench demo clean

@@ -1,10 +1,12 @@
 //! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
 
+mod df;
 mod error;
 mod graph;
 mod install;
 mod list;
 mod output;
+mod prune;
 mod pull;
 mod recover;
 mod repair;
@@ -77,6 +79,10 @@ enum Command {
     Verify(verify::Args),
     /// Bring back what `verify` finds damaged
     Repair(repair::Args),
+    /// Show what images and containers take on disk
+    Df,
+    /// Remove what no image kept, no generation and no process needs
+    Prune(prune::Args),
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -114,6 +120,8 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Graph(args) => graph::run(&host, args, &output),
         Command::Verify(args) => verify::run(&host, args, &output),
         Command::Repair(args) => repair::run(&host, args, &output),
+        Command::Df => df::run(&host, &output),
+        Command::Prune(args) => prune::run(&host, args, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }
@@ -123,7 +131,12 @@ impl Command {
     fn writes(&self) -> bool {
         matches!(
             self,
-            Self::Install(_) | Self::Pull(_) | Self::Uninstall(_) | Self::Repair(_) | Self::Recover
+            Self::Install(_)
+                | Self::Pull(_)
+                | Self::Uninstall(_)
+                | Self::Repair(_)
+                | Self::Prune(_)
+                | Self::Recover
         )
     }
 }

@@ -87,6 +87,48 @@ pub(crate) fn point_current(
     )
 }
 
+/// Names of everything that lies where the containers do and could be one, installed or not.
+pub fn containers(root: &Root) -> Result<Vec<ContainerName>> {
+    let names = root.list(CONTAINERS)?;
+    let names = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+    Ok(names.collect())
+}
+
+/// The generations of a container that lie on disk, oldest first.
+pub fn generations(root: &Root, name: &ContainerName) -> Result<Vec<Generation>> {
+    let names = root.list(container_dir(name))?;
+    let numbers = names.iter().filter_map(|name| {
+        let name = name.to_str()?;
+        let number: Generation = name.parse().ok()?;
+        // `1` is a generation, `01` and `+1` are somebody's.
+        (number.to_string() == name).then_some(number)
+    });
+    let mut numbers: Vec<Generation> = numbers.collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Whether the operator wants the generation to stay.
+pub fn is_pinned(root: &Root, name: &ContainerName, generation: Generation) -> Result<bool> {
+    Ok(root.kind(dir(name, generation).join("pinned"))?.is_some())
+}
+
+/// Removes a generation, and the container's directory with the last. It is moved away in one step: nobody ever
+/// meets half of it, and what a crash leaves is swept with the staging directory.
+pub fn remove(root: &Root, name: &ContainerName, generation: Generation) -> Result<()> {
+    let removing = || format!("removing generation {generation} of `{name}`");
+    let away = Path::new(STAGING).join(format!("removed-{name}-{generation}"));
+    root.create_dir_all(STAGING, 0o700).with_context(removing)?;
+    root.remove_tree(&away).with_context(removing)?;
+    unmount(root, &dir(name, generation)).with_context(removing)?;
+    root.rename(dir(name, generation), &away)
+        .with_context(removing)?;
+    root.remove_tree(&away).with_context(removing)?;
+    root.remove_empty_dir(container_dir(name))
+        .with_context(removing)
+        .map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use rustix::mount::{MountFlags, mount};

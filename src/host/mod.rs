@@ -1,5 +1,6 @@
-//! What reaches the host beside units: the files of an image's `hostfs/`, owned by record.
+//! The host beside its units: the files that images bring to it, owned by record, and its processes.
 
 mod files;
+pub mod processes;
 
 pub use files::{Found, OwnedContent, OwnedFile, checksum};

@@ -1,11 +1,13 @@
 //! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
 
+pub mod df;
 pub mod fetching;
 pub mod graph;
 pub mod install;
 pub mod list;
 mod ordering;
 pub mod preflight;
+pub mod prune;
 pub mod pull;
 pub mod recover;
 pub mod repair;

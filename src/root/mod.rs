@@ -5,6 +5,7 @@
 //! which refuses absolute links; a host may well have `/var/lib/bedplate` as one.)
 
 mod remove;
+mod walk;
 mod write;
 
 use std::ffi::{OsStr, OsString};
@@ -17,6 +18,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+pub use crate::root::walk::{Gone, Inode, Link};
 
 /// A host root as a directory handle.
 #[derive(Debug)]
@@ -36,6 +39,17 @@ pub enum Kind {
     Link,
     /// A device, FIFO or socket.
     Other,
+}
+
+impl Kind {
+    fn of(found: FileType) -> Self {
+        match found {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Dir,
+            FileType::Symlink => Self::Link,
+            _ => Self::Other,
+        }
+    }
 }
 
 impl Root {
@@ -64,12 +78,7 @@ impl Root {
             .parent(path)
             .and_then(|(dir, name)| rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW));
         match found {
-            Ok(stat) => Ok(Some(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Kind::File,
-                FileType::Directory => Kind::Dir,
-                FileType::Symlink => Kind::Link,
-                _ => Kind::Other,
-            })),
+            Ok(stat) => Ok(Some(Kind::of(FileType::from_raw_mode(stat.st_mode)))),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e).with_context(|| format!("looking at `{}`", path.display())),
         }

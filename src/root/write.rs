@@ -132,6 +132,17 @@ impl Root {
         rustix::fs::fsync(&from_dir).with_context(moving)
     }
 
+    /// Writes the names in the directory to disk; one that is not there is fine.
+    pub fn sync_dir(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let syncing = || format!("writing the directory `{}` to disk", path.display());
+        match self.open_at(path, DIR_FLAGS) {
+            Ok(fd) => rustix::fs::fsync(&fd).with_context(syncing),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(()),
+            Err(e) => Err(e).with_context(syncing),
+        }
+    }
+
     /// Writes all of the file system that holds `path` to disk.
     pub fn sync(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();

@@ -18,7 +18,7 @@ use anyhow::{Result, anyhow};
 
 use crate::deployment;
 use crate::hint::{self, Hinted};
-use crate::name::{ContainerName, UnitName};
+use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::Root;
 
 pub use journal::{Finish, Recovered, Unfinished};
@@ -91,6 +91,17 @@ fn read_all(root: &Root, on_error: OnError) -> Result<Vec<Record>> {
         }
     }
     Ok(records)
+}
+
+/// The record of a generation, live or not.
+pub fn record(root: &Root, name: &ContainerName, generation: Generation) -> Result<Record> {
+    let path = deployment::dir(name, generation).join("record.toml");
+    let Some(text) = root.read_text(&path)? else {
+        return Err(anyhow!("reading `{}`: it is missing", path.display())).hint(format!(
+            "`bedplate uninstall {name}` removes what is left; its data is not touched by that"
+        ));
+    };
+    Record::parse(&path.display().to_string(), &text)
 }
 
 /// Whether the container's record was written by a newer bedplate.

@@ -30,12 +30,16 @@ mod merge;
 mod metadata;
 pub(crate) mod object;
 mod objects;
+pub mod prune;
 mod queue;
+mod reach;
 pub(crate) mod repair;
 pub mod settings;
 mod space;
+pub mod survey;
 pub(crate) mod tree;
 mod unsynced;
+pub mod usage;
 pub(crate) mod verify;
 
 use std::fmt;
@@ -187,5 +191,10 @@ fn image_ref(manifest_digest: &Digest) -> String {
 
 /// A digest as a component of a ref, which may have no colon.
 fn ref_name(digest: &Digest) -> String {
-    format!("{}-{}", digest.algorithm(), digest.digest())
+    ref_component(digest.as_ref())
+}
+
+/// The same of a digest's text.
+fn ref_component(digest: &str) -> String {
+    digest.replacen(':', "-", 1)
 }

@@ -16,7 +16,7 @@ const INSTALLS: u32 = 50;
 const UNINSTALLS: u32 = 16;
 
 /// The seed of the moments: `BEDPLATE_SEED`, or the same one for each run.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = std::env::var("BEDPLATE_SEED").map_or(1, |seed| seed.parse().unwrap());
     println!("BEDPLATE_SEED={seed}");
     seed
@@ -33,7 +33,7 @@ fn random(state: &mut u64) -> f64 {
 }
 
 /// One moment in each of `count` equal parts of a duration.
-fn moments(count: u32, duration: Duration, state: &mut u64) -> Vec<Duration> {
+pub(crate) fn moments(count: u32, duration: Duration, state: &mut u64) -> Vec<Duration> {
     (0..count)
         .map(|part| duration.mul_f64((f64::from(part) + random(state)) / f64::from(count)))
         .collect()
@@ -62,7 +62,7 @@ fn host() -> Host {
 }
 
 /// Runs the program until a moment, then kills it; whether it was still running.
-fn killed(host: &Host, args: &[&str], moment: Duration) -> bool {
+pub(crate) fn killed(host: &Host, args: &[&str], moment: Duration) -> bool {
     let mut command = host.command(args);
     let mut child = command
         .stdout(Stdio::null())

@@ -13,10 +13,11 @@ use tar::{EntryType, Header};
 /// A manifest of the contract that is complete and asks for nothing.
 pub(crate) const PLAIN: &str = "contract = 1\ndescription = \"A test\"\n";
 
-/// An image on its way: tar members in one layer, `sleep` as its command.
+/// An image on its way: tar members in one layer, those of others below it, `sleep` as its command.
 #[derive(Clone, Default)]
 pub(crate) struct Image {
     members: Vec<Member>,
+    lower: Vec<Image>,
 }
 
 #[derive(Clone)]
@@ -38,7 +39,7 @@ pub(crate) struct Layout {
     pub(crate) reference: String,
     /// Digest of the manifest.
     pub(crate) digest: String,
-    /// Digest of the one layer's blob.
+    /// Digest of the uppermost layer's blob.
     pub(crate) layer: String,
     /// Digest of that layer's tar stream.
     pub(crate) diff_id: String,
@@ -55,6 +56,17 @@ impl Image {
     /// An image with a contract of this manifest.
     pub(crate) fn new(manifest: &str) -> Self {
         Self::bare().file("exports/manifest.toml", manifest)
+    }
+
+    /// Puts the layers of another image below those that are there.
+    pub(crate) fn over(mut self, lower: &Self) -> Self {
+        self.lower.splice(..0, lower.layers().cloned());
+        self
+    }
+
+    /// Its layers as images of one, lowest first.
+    fn layers(&self) -> impl Iterator<Item = &Self> {
+        self.lower.iter().chain([self])
     }
 
     /// Adds a file.
@@ -98,9 +110,9 @@ impl Image {
 
     /// Writes the layout; the directory's name is what the container will be called.
     pub(crate) fn write(&self, dir: &Path) -> Layout {
-        let tar = self.tar();
-        let layer = gzip(&tar);
-        Self::assemble(dir, &layer, &digest(&tar))
+        let tars: Vec<_> = self.layers().map(Self::tar).collect();
+        let layers: Vec<_> = tars.iter().map(|tar| (gzip(tar), digest(tar))).collect();
+        Self::assemble_layers(dir, &layers)
     }
 
     /// As [`Image::write`], over a layer with the members of `lower`, whose digest is returned too.

@@ -1,0 +1,194 @@
+//! What the store has: each ref with the objects that it reaches, and what writers left behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use ostree::{Repo, RepoListRefsExtFlags, gio};
+
+use crate::root::{Kind, Link, Root};
+use crate::store::reach::{Objects, Reached};
+use crate::store::unsynced::PENDING;
+use crate::store::{REPO, metadata};
+
+const IMAGES: &str = "bedplate/image/";
+const KEPT: &str = "bedplate/kept/";
+const LAYERS: &str = "bedplate/layer/";
+/// Says that there may be objects which are not on disk yet.
+const UNSYNCED: &str = "unsynced";
+
+/// What libostree keeps of its own among its temporary files.
+const CACHE: &str = "cache";
+
+/// The store as it lies on disk.
+pub struct Survey<'a> {
+    pub(crate) root: &'a Root,
+    /// `None` when there is no store yet.
+    pub(crate) repo: Option<Repo>,
+    pub(crate) objects: Objects<'a>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) layers: Vec<Layer>,
+    /// What other refs reach.
+    pub(crate) others: Reached,
+    /// What a writer that was cut short left: files that nothing refers to.
+    pub(crate) leftovers: Vec<(PathBuf, Link)>,
+}
+
+/// An image's ref.
+pub(crate) struct Image {
+    /// Of the manifest, `sha256:HEX`.
+    pub(crate) digest: String,
+    /// As it was last asked for; empty when another version of bedplate stored it.
+    pub(crate) reference: String,
+    /// By diff_id, `sha256:HEX`; `None` when another version of bedplate stored it.
+    pub(crate) layers: Option<BTreeSet<String>>,
+    /// Whether it was pulled to be kept.
+    pub(crate) kept: bool,
+    pub(crate) reached: Reached,
+}
+
+/// A layer's ref.
+pub(crate) struct Layer {
+    pub(crate) diff_id: String,
+    /// Its ref is that of an import which is not finished.
+    pub(crate) is_pending: bool,
+    pub(crate) reached: Reached,
+}
+
+impl<'a> Survey<'a> {
+    /// Looks at the whole store. Takes no lock: what changes meanwhile may look like a fault.
+    pub fn take(root: &'a Root) -> Result<Self> {
+        let mut leftovers = Vec::new();
+        let objects = Objects::list(root, &mut |path, link| {
+            if is_temporary(path) {
+                leftovers.push((Path::new("objects").join(path), *link));
+            }
+        })?;
+        let mut survey = Self {
+            root,
+            repo: None,
+            objects,
+            images: Vec::new(),
+            layers: Vec::new(),
+            others: Reached::default(),
+            leftovers,
+        };
+        survey.list_temporary()?;
+        // Without it the repository is being made, or a crash left it half made.
+        if root.kind(Path::new(REPO).join("config"))? == Some(Kind::File) {
+            survey.list_refs()?;
+        }
+        Ok(survey)
+    }
+
+    fn list_refs(&mut self) -> Result<()> {
+        let path = self.root.outside(REPO);
+        let listing = || format!("listing the refs of the store `{}`", path.display());
+        let repo = Repo::new_for_path(&path);
+        repo.open(gio::Cancellable::NONE).with_context(listing)?;
+        let refs = repo
+            .list_refs_ext(None, RepoListRefsExtFlags::NONE, gio::Cancellable::NONE)
+            .with_context(listing)?;
+        // By name: images come before what says that they are kept.
+        for (name, commit) in refs.into_iter().collect::<BTreeMap<_, _>>() {
+            self.add(&repo, &name, &commit);
+        }
+        self.repo = Some(repo);
+        Ok(())
+    }
+
+    fn add(&mut self, repo: &Repo, name: &str, commit: &str) {
+        let mut reached = Reached::default();
+        if let Some(digest) = name.strip_prefix(IMAGES) {
+            let image = self.image(repo, digest_of(digest), commit);
+            self.images.push(image);
+        } else if let Some(digest) = name.strip_prefix(KEPT).map(digest_of) {
+            let kept = self.images.iter_mut().find(|image| image.digest == digest);
+            if let Some(image) = kept {
+                image.kept = true;
+                // Another commit, if it was asked for by another reference since.
+                self.objects.reach(commit, &mut image.reached);
+            } else {
+                let image = self.image(repo, digest, commit);
+                self.images.push(Image {
+                    kept: true,
+                    ..image
+                });
+            }
+        } else if let Some(diff_id) = name.strip_prefix(LAYERS).or(pending(name)) {
+            self.objects.reach(commit, &mut reached);
+            self.layers.push(Layer {
+                diff_id: digest_of(diff_id),
+                is_pending: pending(name).is_some(),
+                reached,
+            });
+        } else {
+            self.objects.reach(commit, &mut self.others);
+        }
+    }
+
+    fn image(&mut self, repo: &Repo, digest: String, commit: &str) -> Image {
+        let mut reached = Reached::default();
+        self.objects.reach(commit, &mut reached);
+        // A commit that cannot be read is among the faults.
+        let loaded = repo.load_commit(commit).ok();
+        let stored = loaded
+            .and_then(|(loaded, _)| metadata::read(commit, &loaded.child_value(0)).ok())
+            .flatten();
+        let reference = stored.as_ref().map(|image| image.reference.to_string());
+        Image {
+            digest,
+            reference: reference.unwrap_or_default(),
+            layers: stored.map(|image| image.diff_ids.iter().map(ToString::to_string).collect()),
+            kept: false,
+            reached,
+        }
+    }
+
+    /// What a writer has in work, or left when it was cut short.
+    fn list_temporary(&mut self) -> Result<()> {
+        let (root, tmp) = (self.root, Path::new(REPO).join("tmp"));
+        for name in root.list(&tmp)? {
+            let below = Path::new("tmp").join(&name);
+            match root.link_at(tmp.join(&name))? {
+                _ if name == CACHE => {}
+                Some(link) if link.kind == Kind::Dir => {
+                    root.walk(tmp.join(&name), &mut |path, link| {
+                        self.leftovers.push((below.join(path), *link));
+                    })?;
+                }
+                found => self.leftovers.extend(found.map(|link| (below, link))),
+            }
+        }
+        let unsynced = root.link_at(Path::new(REPO).join(UNSYNCED))?;
+        let unsynced = unsynced.map(|link| (PathBuf::from(UNSYNCED), link));
+        self.leftovers.extend(unsynced);
+        Ok(())
+    }
+
+    /// The inode of every object.
+    pub fn links(&self) -> impl Iterator<Item = &Link> {
+        self.objects.all().iter().map(|(_, link)| link)
+    }
+
+    /// What writers that were cut short, or are at work, have put beside the objects.
+    pub fn leftovers(&self) -> impl Iterator<Item = &Link> {
+        self.leftovers.iter().map(|(_, link)| link)
+    }
+}
+
+/// The last component of the ref of a layer whose import is at work, or was cut short.
+fn pending(name: &str) -> Option<&str> {
+    name.strip_prefix(PENDING)?.strip_prefix('/')
+}
+
+/// The names under which libglnx prepares a file.
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.starts_with(b"tmp.") || name.starts_with(b".")
+}
+
+/// The digest that a ref's last component was made of.
+fn digest_of(component: &str) -> String {
+    component.replacen('-', ":", 1)
+}

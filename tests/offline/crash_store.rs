@@ -1,0 +1,152 @@
+//! SIGKILL at any moment of what writes to the store: nothing that was there is lost, and `prune` leaves no garbage.
+//!
+//! `make check-crash` takes more moments: `BEDPLATE_POINTS`, and others with `BEDPLATE_SEED`.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::crash::{killed, moments, seed};
+use crate::df::noise;
+use crate::host::{Host, Listing, assert_same};
+use crate::layout::{Image, PLAIN};
+use crate::process;
+use crate::store::{assert_no_garbage, assert_whole};
+
+/// How many moments, unless `BEDPLATE_POINTS` says.
+const POINTS: u32 = 30;
+
+fn points() -> u32 {
+    std::env::var("BEDPLATE_POINTS").map_or(POINTS, |points| points.parse().unwrap())
+}
+
+/// An image of four layers: small files, some that other layers have as well, empty ones, links, larger ones.
+fn image(seed: u8) -> Image {
+    let small = |image: Image, dir: &str| {
+        (0..120).fold(image, |image, n| {
+            image.file(&format!("{dir}/{}/{n}", n % 7), format!("{dir} {n}\n"))
+        })
+    };
+    let base = small(Image::bare(), "usr/share").file("usr/lib/large", noise(1, 700_000));
+    let second = small(Image::default(), "opt/first")
+        .file("opt/empty", "")
+        .over(&base);
+    let third = small(Image::default(), "usr/share")
+        .symlink("opt/link", "first")
+        .over(&second);
+    let top = small(Image::new(PLAIN), &format!("opt/{seed}"));
+    top.file("usr/bin/it", noise(seed, 900_000)).over(&third)
+}
+
+/// Tries a thing at many moments, in two threads; none may fail. The moments cover a little more time than it takes
+/// undisturbed: the next one meets a busier machine.
+fn at_moments(what: &str, undisturbed: Duration, attempt: &(dyn Fn(Duration) + Sync)) {
+    let mut state = seed();
+    let moments = Mutex::new(moments(points(), undisturbed.mul_f64(1.2), &mut state));
+    let lost = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let Some(moment) = moments.lock().unwrap().pop() else {
+                        return;
+                    };
+                    if catch_unwind(AssertUnwindSafe(|| attempt(moment))).is_err() {
+                        println!("{what}: lost after {moment:?}");
+                        lost.lock().unwrap().push(moment);
+                    }
+                }
+            });
+        }
+    });
+    let lost = lost.into_inner().unwrap();
+    println!("points: {}, lost: {} ({what})", points(), lost.len());
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+/// The files of a container.
+fn rootfs(host: &Host, name: &str) -> Listing {
+    let mut found = host.listing();
+    let dir = format!("var/lib/bedplate/containers/{name}");
+    found.retain(|path, _| path.starts_with(&dir));
+    assert!(found.len() > 100, "{name}: {}", found.len());
+    found
+}
+
+/// Whatever was cut short: the next command makes it good, and all is as if it had never been begun.
+fn made_good(host: &Host) {
+    host.ok(&["recover"]);
+    // What nothing refers to yet need not be whole.
+    host.ok(&["prune"]);
+    assert_whole(host);
+    assert_no_garbage(host);
+}
+
+#[test]
+fn killed_while_importing() {
+    let first = Host::new();
+    let layout = image(2).write(&first.beside("images/etcd"));
+    let args = ["install", layout.reference.as_str()];
+    let started = Instant::now();
+    first.ok(&args);
+    let undisturbed = started.elapsed();
+    assert_whole(&first);
+    let expected = rootfs(&first, "etcd");
+    let pull = ["pull", layout.reference.as_str()];
+    let turn = AtomicUsize::new(0);
+    at_moments("importing", undisturbed, &|moment| {
+        let host = Host::new();
+        let is_install = turn.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        killed(&host, if is_install { &args } else { &pull }, moment);
+        made_good(&host);
+        // What the store kept is good for the next one.
+        host.ok(&args);
+        assert_same(&expected, &rootfs(&host, "etcd"));
+        assert_whole(&host);
+        assert_no_garbage(&host);
+    });
+}
+
+#[test]
+fn killed_while_pruning() {
+    let first = Host::new();
+    let write = |name: &str, seed: u8| image(seed).write(&first.beside("images").join(name));
+    let (stays, goes) = (write("stays", 2), write("goes", 3));
+    first.ok(&["install", &stays.reference, &goes.reference]);
+    first.ok(&["uninstall", "goes"]);
+    // The second is the one to go back to; the third is nobody's.
+    for number in [2, 3] {
+        crate::prune::generation(&first, "stays", number);
+    }
+    let copy = |of: &Host| {
+        let host = Host::new();
+        let root = of.root().join(".");
+        let (from, to) = (root.to_str().unwrap(), host.root());
+        process::tool("cp", &["-a", from, to.to_str().unwrap()]);
+        host
+    };
+    let all = [1, 2, 3].map(|number| rootfs(&first, &format!("stays/{number}")));
+    let undisturbed = copy(&first);
+    let started = Instant::now();
+    undisturbed.ok(&["prune"]);
+    let undisturbed = started.elapsed();
+    at_moments("pruning", undisturbed, &|moment| {
+        let host = copy(&first);
+        killed(&host, &["prune"], moment);
+        assert_whole(&host);
+        for (listing, number) in all.iter().zip(1..) {
+            let dir = format!("stays/{number}");
+            let is_there = host.at("var/lib/bedplate/containers").join(&dir).exists();
+            assert!(is_there || number == 3, "{dir}");
+            if is_there {
+                assert_same(listing, &rootfs(&host, &dir));
+            }
+        }
+        made_good(&host);
+        host.ok(&["install", &goes.reference]);
+        assert_whole(&host);
+        assert_eq!(rootfs(&host, "goes/1").len(), all[0].len());
+    });
+}
