@@ -120,6 +120,7 @@ pub fn remove(root: &Root, name: &ContainerName, generation: Generation) -> Resu
     let away = Path::new(STAGING).join(format!("removed-{name}-{generation}"));
     root.create_dir_all(STAGING, 0o700).with_context(removing)?;
     root.remove_tree(&away).with_context(removing)?;
+    unmount(root, &dir(name, generation)).with_context(removing)?;
     root.rename(dir(name, generation), &away)
         .with_context(removing)?;
     root.remove_tree(&away).with_context(removing)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use serde::Serialize;
 
-use crate::deployment::{self, CONTAINERS, STAGING};
+use crate::deployment::{self, CONTAINERS, STAGING, TREE};
 use crate::name::{ContainerName, Generation};
 use crate::ops::Host;
 use crate::ops::prune::Plan;
@@ -14,9 +14,6 @@ use crate::root::{Gone, Inode, Kind, Link, Root};
 use crate::state::{self, DIR};
 use crate::store::survey::Survey;
 use crate::store::usage::ImageUsage;
-
-/// In a generation whose rootfs is no directory of links: the image of a tree whose files are the store's objects.
-const TREE: &str = "tree.erofs";
 
 /// What there is, and what it takes.
 #[derive(Debug, Serialize)]

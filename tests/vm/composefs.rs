@@ -40,6 +40,7 @@ fn works(story: &Story) -> Result<()> {
     guest.wait_active(SERVICE, UP)?;
     runs_from_an_image(&guest)?;
 
+    is_whole_and_needed(&guest)?;
     is_known(&guest, &image)?;
     guest.ok(&["systemctl", "stop", SERVICE, MOUNTS[0], MOUNTS[1]])?;
     no_mounts(&guest)?;
@@ -85,6 +86,19 @@ fn fails(guest: &Guest, image: &str) -> Result<()> {
         &["starting payload.service"],
     )?;
     is_gone(guest, "payload")
+}
+
+/// What is mounted is neither counted nor damaged nor removed.
+fn is_whole_and_needed(guest: &Guest) -> Result<()> {
+    product::does(guest, &["verify"])?;
+    let used: Value = serde_json::from_str(&product::does(guest, &["df", "--json"])?)?;
+    let total = used["disk"]["total"].as_f64().context("no total")?;
+    let du = "du --summarize --one-file-system --block-size=1 /var/lib/bedplate | cut -f1";
+    let du: f64 = guest.sh(du)?.parse()?;
+    ensure!((total / du - 1.0).abs() < 0.02, "{total}, du says {du}");
+    product::does(guest, &["prune"])?;
+    guest.ok(&["systemctl", "restart", SERVICE])?;
+    runs_from_an_image(guest)
 }
 
 /// Installing it again finds it as it is.
