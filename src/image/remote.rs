@@ -89,7 +89,7 @@ impl RemoteImage {
     }
 }
 
-/// Opens an image: [`resolve`] and [`Resolved::open`], without telling of attempts that failed.
+/// Opens an image: [`resolve`] and [`from_resolved`], without telling of attempts that failed.
 pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
     let silent = Report::silent();
     from_resolved(resolve(reference, Settings::default(), &silent)?, &silent)

@@ -74,6 +74,9 @@ impl Root {
     /// What lies at `path`; nothing is `None`.
     pub fn kind(&self, path: impl AsRef<Path>) -> Result<Option<Kind>> {
         let path = path.as_ref();
+        if path.file_name().is_none() {
+            return Ok(Some(Kind::Dir));
+        }
         let found = self
             .parent(path)
             .and_then(|(dir, name)| rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW));
@@ -325,6 +328,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_none() {
         let (_dir, root) = root();
+        assert_eq!(root.kind("/").unwrap(), Some(Kind::Dir));
         assert_eq!(root.kind("/a/b").unwrap(), None);
         assert_eq!(root.read("/a/b").unwrap(), None);
         assert!(root.list("/a").unwrap().is_empty());
