@@ -96,7 +96,8 @@ impl Computer {
         let inside = share.join("images").display().to_string();
         host::output("cp", &["--archive", &images, &inside], None)?;
         let share = share.display().to_string();
-        let argv = ["-q", "-O", "^has_journal", "-d", &share, "host.img", "256M"];
+        // Sparse: what it holds is what it takes.
+        let argv = ["-q", "-O", "^has_journal", "-d", &share, "host.img", "1G"];
         host::output_in(&dir, "mkfs.ext4", &argv)?;
         Ok(Self { dir, up: None })
     }
