@@ -153,6 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn garbage_after_a_member_or_a_frame_is_refused() {
+        let zstd = zstd::stream::encode_all(&b"one"[..], 0).unwrap();
+        for blob in [gzip(b"one"), zstd] {
+            let blob = [blob.as_slice(), b"garbage"].concat();
+            assert!(
+                inflate(&blob[..])
+                    .unwrap()
+                    .read_to_end(&mut Vec::new())
+                    .is_err()
+            );
+        }
+    }
+
+    #[test]
     fn another_content_or_kind_is_refused() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         let digest = Digest::from_str(empty).unwrap();

@@ -178,8 +178,12 @@ impl Image {
         let mut tar = Vec::new();
         for member in &self.members {
             let mut header = Header::new_ustar();
+            let short = member.path.len().min(100);
+            if short < member.path.len() {
+                long_name(&mut tar, &member.path);
+            }
             // By hand: the crate would refuse the names that are the point of some tests.
-            header.as_old_mut().name[..member.path.len()].copy_from_slice(member.path.as_bytes());
+            header.as_old_mut().name[..short].copy_from_slice(&member.path.as_bytes()[..short]);
             let link = member.link.as_bytes();
             header.as_old_mut().linkname[..link.len()].copy_from_slice(link);
             header.set_entry_type(member.kind);
@@ -204,6 +208,17 @@ impl Layout {
         let hex = self.layer.strip_prefix("sha256:").unwrap();
         self.dir.join("blobs/sha256").join(hex)
     }
+}
+
+/// The member before one whose name is longer than a header's field, as GNU tar writes it.
+fn long_name(tar: &mut Vec<u8>, name: &str) {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(name.len() as u64 + 1);
+    header.set_cksum();
+    tar.extend_from_slice(header.as_bytes());
+    tar.extend_from_slice(name.as_bytes());
+    tar.resize((tar.len() + 1).next_multiple_of(512), 0);
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {

@@ -24,6 +24,7 @@ mod contracts;
 mod crash;
 mod crash_store;
 mod df;
+mod extremes;
 mod files;
 mod images;
 mod lock;
