@@ -8,6 +8,7 @@
 )]
 
 use std::ffi::CString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,7 @@ use openssl::sha::Sha256;
 use rustix::fs::FileType;
 
 use crate::image::hex;
+use crate::store::entry::unhex;
 use crate::store::gvariant::{array, frame, string, tuple};
 
 /// Set by the policy of the host that runs the container, not by the image: never stored, never hashed.
@@ -40,16 +42,93 @@ pub(crate) enum Kind {
     Commit,
 }
 
+impl Kind {
+    const ALL: [Self; 4] = [Self::File, Self::DirTree, Self::DirMeta, Self::Commit];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::DirTree => "dirtree",
+            Self::DirMeta => "dirmeta",
+            Self::Commit => "commit",
+        }
+    }
+}
+
 /// Where an object lies below `objects/`.
 pub(crate) fn relative_path(checksum: &str, kind: Kind) -> String {
-    let suffix = match kind {
-        Kind::File => "file",
-        Kind::DirTree => "dirtree",
-        Kind::DirMeta => "dirmeta",
-        Kind::Commit => "commit",
-    };
     let (start, rest) = checksum.split_at(checksum.len().min(2));
-    format!("{start}/{rest}.{suffix}")
+    format!("{start}/{rest}.{}", kind.suffix())
+}
+
+/// The checksum of an object.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Sum([u8; 32]);
+
+impl Sum {
+    /// From the bytes.
+    pub(crate) fn new(bytes: &[u8]) -> Result<Self> {
+        let bytes = bytes.try_into().context("a checksum of another length")?;
+        Ok(Self(bytes))
+    }
+
+    /// From hexadecimal text.
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        unhex(text)
+            .and_then(|bytes| Self::new(&bytes))
+            .with_context(|| format!("`{text}` is no checksum"))
+    }
+}
+
+impl fmt::Display for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Debug for Sum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// An object's name. Displays as libostree's tools have it: `CHECKSUM.dirtree`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Object {
+    pub(crate) kind: Kind,
+    pub(crate) sum: Sum,
+}
+
+impl Object {
+    /// A file or link.
+    pub(crate) fn file(sum: Sum) -> Self {
+        Self {
+            kind: Kind::File,
+            sum,
+        }
+    }
+
+    /// Its path below `objects/`.
+    pub(crate) fn path(self) -> String {
+        relative_path(&self.sum.to_string(), self.kind)
+    }
+
+    /// Of a path below `objects/`; `None` for what is no object.
+    pub(crate) fn of_path(path: &Path) -> Option<Self> {
+        let path = path.to_str()?;
+        let (stem, suffix) = path.rsplit_once('.')?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.suffix() == suffix)?;
+        let sum = Sum::parse(&stem.replacen('/', "", 1)).ok()?;
+        let object = Self { kind, sum };
+        // There is one way to write it.
+        (object.path() == path).then_some(object)
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path().replacen('/', "", 1))
+    }
 }
 
 /// What a file object is beside its content.
@@ -66,6 +145,17 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
+    /// Of what has no extended attributes and is no link; `mode` with the type of the file.
+    pub(crate) fn plain(uid: u32, gid: u32, mode: u32) -> Self {
+        Self {
+            uid,
+            gid,
+            mode,
+            xattrs: Vec::new(),
+            target: None,
+        }
+    }
+
     /// What is hashed before the content: `OSTREE_FILE_HEADER_GVARIANT_FORMAT` `(uuuusa(ayay))`, integers
     /// big-endian, after its length and four NUL bytes.
     pub(crate) fn header(&self) -> Vec<u8> {
@@ -188,6 +278,29 @@ mod tests {
     use ostree::{Repo, RepoMode};
 
     use super::*;
+
+    #[test]
+    fn objects_are_known_by_their_paths() {
+        let rest = "b".repeat(62);
+        let checksum = format!("a0{rest}");
+        for kind in Kind::ALL {
+            let object = Object::of_path(Path::new(&relative_path(&checksum, kind))).unwrap();
+            assert_eq!(
+                (object.kind, object.sum.to_string()),
+                (kind, checksum.clone())
+            );
+        }
+        for path in [
+            format!("aa/{rest}.other"),
+            format!("aa/{rest}"),
+            format!("aab/{}.file", "b".repeat(61)),
+            format!("AA/{rest}.file"),
+            format!("aa/{rest}b.file"),
+            "aa/tmp.Ab12xY".to_owned(),
+        ] {
+            assert_eq!(Object::of_path(Path::new(&path)), None, "{path}");
+        }
+    }
 
     #[test]
     fn checksums_are_libostrees() {

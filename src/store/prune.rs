@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::hint::Hinted;
 use crate::root::{Gone, Kind};
-use crate::store::object;
-use crate::store::reach::{Name, Reached};
+use crate::store::object::{self, Object};
+use crate::store::reach::{Reached, lies_at};
 use crate::store::survey::{Image, Layer, Survey};
 use crate::store::{REPO, ref_component};
 
@@ -68,7 +68,7 @@ pub struct Unneeded {
     /// What writers that were cut short left.
     pub temporary: Count,
     /// Everything that goes.
-    objects: Vec<Name>,
+    objects: Vec<Object>,
     files: Vec<(PathBuf, Kind)>,
 }
 
@@ -179,11 +179,11 @@ impl Survey<'_> {
             self.remove_refs(kind, layers.map(|layer| &layer.diff_id))?;
         }
         // A commit without its trees is a fault to libostree, trees without a commit are nothing: commits first.
-        let is_commit = |name: &&Name| name.kind == object::Kind::Commit;
+        let is_commit = |name: &&Object| name.kind == object::Kind::Commit;
         let mut dirs = BTreeSet::new();
         for name in unneeded.objects.iter().filter(is_commit) {
             delete(repo, *name)?;
-            dirs.extend(name.dir());
+            dirs.extend(lies_at(*name).parent().map(Path::to_owned));
         }
         for dir in dirs {
             self.root.sync_dir(dir)?;
@@ -220,14 +220,14 @@ impl Survey<'_> {
     }
 }
 
-fn delete(repo: &Repo, name: Name) -> Result<()> {
-    let kind = match name.kind {
+fn delete(repo: &Repo, object: Object) -> Result<()> {
+    let kind = match object.kind {
         object::Kind::File => ObjectType::File,
         object::Kind::DirTree => ObjectType::DirTree,
         object::Kind::DirMeta => ObjectType::DirMeta,
         object::Kind::Commit => ObjectType::Commit,
     };
-    let checksum = name.checksum();
+    let checksum = object.sum.to_string();
     repo.delete_object(kind, &checksum, gio::Cancellable::NONE)
         .with_context(|| format!("removing the object {checksum}"))
 }

@@ -1,44 +1,9 @@
 //! OSTree's metadata objects, read from their bytes (ostree-core.h): their name is the checksum of these bytes.
 
-use std::fmt;
-
 use anyhow::{Context, Result};
 use ostree::glib::{self, Variant, VariantTy};
 
-use crate::image::hex;
-use crate::store::entry::unhex;
-use crate::store::object::Meta;
-
-/// The checksum of an object.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Sum([u8; 32]);
-
-impl Sum {
-    /// From the bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self> {
-        let bytes = bytes.try_into().context("a checksum of another length")?;
-        Ok(Self(bytes))
-    }
-
-    /// From hexadecimal text.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        unhex(text)
-            .and_then(|bytes| Self::new(&bytes))
-            .with_context(|| format!("`{text}` is no checksum"))
-    }
-}
-
-impl fmt::Display for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
+use crate::store::object::{Meta, Sum};
 
 /// What a commit says.
 pub(crate) struct Commit {

@@ -13,12 +13,10 @@ use crate::ops::verify::Thing;
 use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::store::Store;
-use crate::store::object::Meta;
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::source::{Shopping, shopping};
 use crate::store::repair::write::{could_copy, would_fit};
-use crate::store::tree::Sum;
 use crate::store::verify::inventory::Owner;
-use crate::store::verify::name::Object;
 
 impl Work<'_> {
     /// Mends the damaged files; returns those that are whole again.

@@ -13,9 +13,9 @@ use crate::ops::verify::Thing;
 use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::store::Store;
+use crate::store::object::Object;
 use crate::store::repair::scratch::Scratch;
 use crate::store::verify::inventory::Owner;
-use crate::store::verify::name::Object;
 
 /// What one round mends is what the next one stands on: lists, layers, trees, commits.
 const ROUNDS: usize = 6;

@@ -12,11 +12,10 @@ use crate::ops::verify::Thing;
 use crate::ops::verify::subject::{Subject, mount_targets, targets};
 use crate::ops::verify::survey::Survey;
 use crate::store::Store;
+use crate::store::object::{Meta, Sum};
 use crate::store::repair::place::Place;
-use crate::store::tree::Sum;
 use crate::store::verify::defect::Defect;
 use crate::store::verify::inventory::Node;
-use crate::store::verify::name::plain;
 use crate::store::verify::rootfs::{Deviation, Targets};
 
 impl Work<'_> {
@@ -133,7 +132,7 @@ impl Work<'_> {
                     self.make_targets(subject)?;
                 } else {
                     let mode = targets.get(path).copied().unwrap_or(0o755);
-                    place.directory(path, &plain(0, 0, 0o040_000 | mode))?;
+                    place.directory(path, &Meta::plain(0, 0, 0o040_000 | mode))?;
                 }
             }
         }

@@ -10,11 +10,10 @@ use crate::name::ContainerName;
 use crate::ops::verify::files;
 use crate::ops::verify::survey::Survey;
 use crate::ops::verify::{Fault, Place, Thing};
+use crate::store::object::{Object, Sum};
 use crate::store::repair::source::shopping;
-use crate::store::tree::Sum;
 use crate::store::verify::defect::{Defect, Finding};
 use crate::store::verify::inventory::{Node, Owner};
-use crate::store::verify::name::Object;
 
 impl Survey {
     /// Everything that is wrong, worst first.

@@ -16,12 +16,10 @@ use crate::ops::verify::{Fault, Place, Thing};
 use crate::root::Kind;
 use crate::state::{Record, Unfinished};
 use crate::store::Store;
-use crate::store::object::Meta;
-use crate::store::tree::Sum;
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::verify::content::Swept;
 use crate::store::verify::defect::{Defect, Finding, diagnose};
 use crate::store::verify::inventory::{Inventory, Node, Wanted};
-use crate::store::verify::name::Object;
 use crate::store::verify::rootfs::{self, Compared, Expected};
 
 /// All that was found.

@@ -13,9 +13,9 @@ use rustix::fs::FileType;
 
 use crate::store::composefs::erofs::{Content, Node};
 use crate::store::composefs::verity::{self, Digest};
-use crate::store::object::{Kind, Meta, relative_path};
+use crate::store::object::{Kind, Meta, Sum, relative_path};
 use crate::store::objects::Objects;
-use crate::store::tree::{self, Root, Sum};
+use crate::store::tree::{self, Root};
 
 /// overlayfs's own attributes (linux, Documentation/filesystems/overlayfs.rst): this file has metadata only, and
 /// there, below the data-only layer, is its content.

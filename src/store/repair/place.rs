@@ -10,12 +10,10 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags}
 use rustix::io::Errno;
 
 use crate::store::Store;
-use crate::store::object::Meta;
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::write::make_file;
-use crate::store::tree::Sum;
 use crate::store::verify::content::open;
 use crate::store::verify::inventory::{Known, Node};
-use crate::store::verify::name::Object;
 
 /// A rootfs being put right.
 pub(crate) struct Place<'a> {

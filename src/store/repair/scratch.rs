@@ -17,12 +17,11 @@ use crate::store::entry::Entry;
 use crate::store::layer::{self, Layer};
 use crate::store::merge::Tree;
 use crate::store::metadata;
-use crate::store::object::Kind;
+use crate::store::object::{Kind, Object, Sum};
 use crate::store::objects::Objects;
 use crate::store::queue::{Queue, with_writers};
 use crate::store::repair::write::PRIVATE;
-use crate::store::tree::{self, Sum};
-use crate::store::verify::name::Object;
+use crate::store::tree;
 
 /// The repository; gone when dropped.
 pub(crate) struct Scratch {
@@ -76,22 +75,12 @@ impl Scratch {
     /// The metadata objects that were written here.
     pub(crate) fn objects(&self) -> Result<Vec<Object>> {
         let mut found = Vec::new();
-        for dir in std::fs::read_dir(self.dir.path().join("objects"))? {
-            let dir = dir?;
-            let start = dir.file_name().to_string_lossy().into_owned();
-            for file in std::fs::read_dir(dir.path())? {
-                let name = file?.file_name();
-                let Some((rest, kind)) = name.to_str().and_then(|n| n.split_once('.')) else {
-                    continue;
-                };
-                let kind = match kind {
-                    "commit" => Kind::Commit,
-                    "dirtree" => Kind::DirTree,
-                    "dirmeta" => Kind::DirMeta,
-                    _ => continue,
-                };
-                let sum = Sum::parse(&format!("{start}{rest}"))?;
-                found.push(Object { kind, sum });
+        let objects = self.dir.path().join("objects");
+        for dir in std::fs::read_dir(&objects)? {
+            for file in std::fs::read_dir(dir?.path())? {
+                let path = file?.path();
+                let object = path.strip_prefix(&objects).ok().and_then(Object::of_path);
+                found.extend(object.filter(|object| object.kind != Kind::File));
             }
         }
         Ok(found)

@@ -13,9 +13,8 @@ use crate::store::Store;
 use crate::store::archive::Archive;
 use crate::store::entry::{Entry, clean_path};
 use crate::store::inflate::{Hashed, inflate};
-use crate::store::object::Meta;
+use crate::store::object::{Meta, Sum};
 use crate::store::repair::scratch::Scratch;
-use crate::store::tree::Sum;
 use crate::store::verify::inventory::entry_meta;
 
 /// What of a layer is wanted: at each path the objects, with what they are.

@@ -14,11 +14,9 @@ use tempfile::TempDir;
 
 use crate::store::Store;
 use crate::store::entry::Entry;
-use crate::store::object::{CHUNK, Meta};
+use crate::store::object::{CHUNK, Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
-use crate::store::tree::Sum;
 use crate::store::verify::content::{hash_as, read};
-use crate::store::verify::name::Object;
 
 /// What private directories are called.
 pub(crate) const PRIVATE: &str = "bedplate-repair-";

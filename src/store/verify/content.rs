@@ -15,10 +15,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::progress::{Event, Report};
 use crate::store::Store;
-use crate::store::object::Meta;
-use crate::store::tree::Sum;
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::verify::defect::{Defect, Finding};
-use crate::store::verify::name::Object;
 
 /// How much is read at once.
 const BUFFER: usize = 256 * 1024;

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::store::object::Meta;
-use crate::store::tree::Sum;
+use crate::store::object::{Meta, Sum};
 use crate::store::verify::content::hash_as;
 
 /// What is wrong with a file or an object.

@@ -13,13 +13,12 @@ use ostree::gio;
 
 use crate::store::Store;
 use crate::store::commit::ENTRIES;
-use crate::store::object::Kind;
+use crate::store::object::{Kind, Object, Sum};
 use crate::store::repair::scratch::Scratch;
-use crate::store::tree::{self, Root, Sum};
+use crate::store::tree::{self, Root};
 use crate::store::verify::content::{check, read};
 use crate::store::verify::defect::{Defect, Finding};
 use crate::store::verify::inventory::{BadRef, Damage, Inventory, Known, Node, Owner, Wanted};
-use crate::store::verify::name::Object;
 
 impl Store {
     /// Reads the metadata of these images and of their layers.

@@ -6,12 +6,10 @@ use std::path::Path;
 use containers_image_proxy::oci_spec::image::Digest;
 
 use crate::store::entry::{self, Entry};
-use crate::store::object::Meta;
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
-use crate::store::tree::Sum;
 use crate::store::verify::content::{check, read};
 use crate::store::verify::defect::Finding;
-use crate::store::verify::name::{Object, plain};
 use crate::store::{Store, StoredImage, image_ref, layer_ref};
 
 /// What a tree is of.
@@ -116,7 +114,7 @@ impl Inventory {
         // What the store itself writes.
         for sum in self.lists.values() {
             if wanted.contains_key(&sum.to_string()) {
-                found.insert(*sum, plain(0, 0, 0o100_600));
+                found.insert(*sum, Meta::plain(0, 0, 0o100_600));
             }
         }
         found

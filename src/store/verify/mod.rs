@@ -7,7 +7,6 @@ pub(crate) mod content;
 pub(crate) mod defect;
 mod inspect;
 pub(crate) mod inventory;
-pub(crate) mod name;
 pub(crate) mod rootfs;
 
 use anyhow::{Context, Result};

@@ -11,12 +11,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::store::object::Meta;
-use crate::store::tree::Sum;
+use crate::store::object::{Meta, Sum};
 use crate::store::verify::content::check;
 use crate::store::verify::defect::{Defect, Finding, compare};
 use crate::store::verify::inventory::{Known, Node};
-use crate::store::verify::name::plain;
 
 /// What staging may have added: mount targets by their path without a leading `/`, each with a directory's
 /// permission bits, or a file's.
@@ -189,8 +187,8 @@ impl Comparison<'_> {
         if stat.is_dir() && (leads || target.is_some()) {
             self.left.push(path.to_owned());
             let mode = target.filter(|mode| **mode & 0o111 != 0).copied();
-            let expected = plain(0, 0, 0o040_000 | mode.unwrap_or(0o755));
-            let found = plain(stat.uid(), stat.gid(), stat.mode());
+            let expected = Meta::plain(0, 0, 0o040_000 | mode.unwrap_or(0o755));
+            let found = Meta::plain(stat.uid(), stat.gid(), stat.mode());
             let finding = compare(&found, &expected);
             if !finding.defects.is_empty() {
                 self.deviate(path, finding, None);
