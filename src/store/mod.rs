@@ -54,13 +54,21 @@ use ostree::{MutableTree, Repo, RepoMode};
 pub use crate::store::checkout::Checkout;
 
 use crate::image::reference::ImageRef;
-use crate::root::Root;
+use crate::root::{Kind, Root};
 use crate::store::entry::Entry;
 use crate::store::objects::Objects;
 use crate::store::settings::Settings;
 
 /// Where the repository lies in the host root.
 const REPO: &str = "/var/lib/bedplate/repo";
+
+/// What libostree would write; see [`Store::open`].
+const CONFIG: &[u8] = b"[core]\nrepo_version=1\nmode=bare\n";
+
+/// Whether there is a repository: `objects` is what libostree makes last. One that a crash left half made is none.
+pub(crate) fn is_made(root: &Root) -> Result<bool> {
+    Ok(root.kind(Path::new(REPO).join("objects"))? == Some(Kind::Dir))
+}
 
 /// The repository.
 pub struct Store {
@@ -101,6 +109,10 @@ impl Store {
         root.create_dir_all("/var/lib", 0o755)?;
         root.create_dir_all(REPO, 0o700)?;
         let repo = Repo::new_for_path(&path);
+        if !is_made(root)? {
+            // On disk before the rest, or a power cut could leave a repository that cannot be opened.
+            root.replace(Path::new(REPO).join("config"), CONFIG, 0o644)?;
+        }
         // Completes a repository that a crash left half made, and opens it.
         repo.create(RepoMode::Bare, gio::Cancellable::NONE)
             .with_context(opening)?;

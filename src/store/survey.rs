@@ -9,7 +9,7 @@ use ostree::{Repo, RepoListRefsExtFlags, gio};
 use crate::root::{Kind, Link, Root};
 use crate::store::reach::{Objects, Reached};
 use crate::store::unsynced::PENDING;
-use crate::store::{REPO, metadata};
+use crate::store::{REPO, is_made, metadata};
 
 const IMAGES: &str = "bedplate/image/";
 const KEPT: &str = "bedplate/kept/";
@@ -74,8 +74,7 @@ impl<'a> Survey<'a> {
             leftovers,
         };
         survey.list_temporary()?;
-        // Without it the repository is being made, or a crash left it half made.
-        if root.kind(Path::new(REPO).join("config"))? == Some(Kind::File) {
+        if is_made(root)? {
             survey.list_refs()?;
         }
         Ok(survey)

@@ -2,6 +2,7 @@
 //!
 //! `make check-crash` takes more moments: `BEDPLATE_POINTS`, and others with `BEDPLATE_SEED`.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use crate::df::noise;
 use crate::host::{Host, Listing, assert_same};
 use crate::layout::{Image, PLAIN};
 use crate::process;
-use crate::store::{assert_no_garbage, assert_whole};
+use crate::store::{assert_no_garbage, assert_whole, repo};
 
 /// How many moments, unless `BEDPLATE_POINTS` says.
 const POINTS: u32 = 30;
@@ -83,6 +84,46 @@ fn made_good(host: &Host) {
     host.ok(&["prune"]);
     assert_whole(host);
     assert_no_garbage(host);
+}
+
+/// What libostree makes of a repository, in its order.
+const MAKING: [&str; 9] = [
+    "config",
+    "tmp",
+    "extensions",
+    "state",
+    "refs",
+    "refs/heads",
+    "refs/mirrors",
+    "refs/remotes",
+    "objects",
+];
+
+/// A command was killed while it made the repository.
+#[test]
+fn a_repository_half_made() {
+    let pattern = Host::new();
+    let layout = image(2).write(&pattern.beside("images/etcd"));
+    pattern.ok(&["pull", &layout.reference]);
+    for steps in [0, 1, 2, 7, MAKING.len()] {
+        let host = Host::new();
+        fs::create_dir_all(repo(&host)).unwrap();
+        for name in &MAKING[..steps] {
+            let path = repo(&host).join(name);
+            if *name == "config" {
+                fs::copy(repo(&pattern).join(name), path).unwrap();
+            } else {
+                fs::create_dir(path).unwrap();
+            }
+        }
+        for args in [&["list"][..], &["df"], &["verify"], &["repair"]] {
+            host.ok(args);
+        }
+        made_good(&host);
+        host.ok(&["install", &layout.reference]);
+        assert_whole(&host);
+        assert_no_garbage(&host);
+    }
 }
 
 #[test]

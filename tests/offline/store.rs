@@ -95,5 +95,6 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn repo_exists(host: &Host) -> bool {
-    repo(host).join("config").exists()
+    // What libostree makes last.
+    repo(host).join("objects").exists()
 }

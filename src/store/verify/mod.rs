@@ -15,13 +15,13 @@ use ostree::{Repo, gio};
 use crate::root::Root;
 use crate::store::objects::Objects;
 use crate::store::settings::Settings;
-use crate::store::{REPO, Store};
+use crate::store::{REPO, Store, is_made};
 
 impl Store {
     /// Opens the root's repository as it is; `None` when there is none.
     pub(crate) fn look(root: &Root, settings: Settings) -> Result<Option<Self>> {
         let path = root.outside(REPO);
-        if root.kind(REPO)?.is_none() {
+        if !is_made(root)? {
             return Ok(None);
         }
         let repo = Repo::new_for_path(&path);
