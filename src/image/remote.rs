@@ -3,7 +3,9 @@
 use std::fmt;
 use std::process::Command;
 use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
@@ -14,8 +16,8 @@ use crate::hint::Hinted;
 use crate::image::explain::explain;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
-use crate::image::resolve::{Resolved, resolve};
-use crate::image::retry::repeat;
+use crate::image::resolve::{Resolved, Source, resolve};
+use crate::image::retry::{Contact, repeat};
 use crate::image::session::Session;
 use crate::image::settings::Settings;
 use crate::image::stream::BlobReader;
@@ -79,7 +81,7 @@ impl RemoteImage {
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_alive() {
-            let again = open_session(&self.resolved, None)?;
+            let again = open_session(&self.resolved.source, None)?;
             if again.manifest()?.0 != self.manifest_digest.to_string() {
                 return replaced();
             }
@@ -102,17 +104,50 @@ pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
 pub fn from_resolved(resolved: Resolved, report: &Report) -> Result<RemoteImage> {
-    let reference = resolved.reference.clone();
-    unnamed(resolved, report)
+    let reference = resolved.source.reference.clone();
+    unnamed(resolved, None, report)
         .map_err(explain)
         .with_context(|| format!("opening `{reference}`"))
 }
 
-fn unnamed(mut resolved: Resolved, report: &Report) -> Result<RemoteImage> {
+/// Opens an image that has to be opened whatever its reference names: what that is, is asked at the same time.
+///
+/// Errors as in [`from_resolved`].
+pub fn open_unknown(
+    reference: &ImageRef,
+    settings: Settings,
+    report: &Report,
+) -> Result<RemoteImage> {
+    let opening = || -> Result<RemoteImage> {
+        let source = Source::find(reference, settings, report)?;
+        let ahead = source.must_be_asked().then(|| ahead(source.clone()));
+        let resolved = source.resolve(Contact::First, report)?;
+        unnamed(resolved, ahead, report)
+    };
+    opening()
+        .map_err(explain)
+        .with_context(|| format!("opening `{reference}`"))
+}
+
+/// Fetches manifest and config in a thread of its own. When nobody takes them any more, its skopeo ends with it.
+fn ahead(source: Source) -> Receiver<Result<Fetched, Failure>> {
+    let (fetched, ahead) = mpsc::channel();
+    thread::spawn(move || {
+        let _nobody_waits = fetched.send(fetch(&source, None));
+    });
+    ahead
+}
+
+fn unnamed(
+    mut resolved: Resolved,
+    mut ahead: Option<Receiver<Result<Fetched, Failure>>>,
+    report: &Report,
+) -> Result<RemoteImage> {
     for _ in 0..MOVES {
-        let what = format!("opening `{}`", resolved.reference);
+        let what = format!("opening `{}`", resolved.source.reference);
         let fetched = repeat(resolved.contact(), report, &what, |_| {
-            Ok(fetch(&resolved, None)?)
+            let begun = ahead.take().and_then(|ahead| ahead.recv().ok());
+            Ok(begun.unwrap_or_else(|| fetch(&resolved.source, None))?)
         })?;
         let manifest =
             Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
@@ -134,12 +169,12 @@ struct Fetched {
     layers: Option<Vec<Descriptor>>,
 }
 
-fn fetch(resolved: &Resolved, skopeo: Option<Command>) -> Result<Fetched, Failure> {
-    let session = open_session(resolved, skopeo)?;
+fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
+    let session = open_session(source, skopeo)?;
     let (digest, manifest) = session.manifest()?;
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
-    let layers = match resolved.reference.transport() {
+    let layers = match source.reference.transport() {
         Transport::ContainersStorage => session.layers()?,
         _ => None,
     };
@@ -152,12 +187,12 @@ fn fetch(resolved: &Resolved, skopeo: Option<Command>) -> Result<Fetched, Failur
     })
 }
 
-fn open_session(resolved: &Resolved, skopeo: Option<Command>) -> Result<Session, Failure> {
+fn open_session(source: &Source, skopeo: Option<Command>) -> Result<Session, Failure> {
     Session::open(
-        &resolved.reference.for_skopeo(),
+        &source.reference.for_skopeo(),
         skopeo,
-        resolved.registries.args(),
-        resolved.settings.timeout,
+        source.registries.args(),
+        source.settings.timeout,
     )
 }
 
@@ -181,7 +216,7 @@ fn assemble(
         );
     }
     Ok(RemoteImage {
-        reference: resolved.reference.clone(),
+        reference: resolved.source.reference.clone(),
         resolved,
         index_digest,
         manifest_digest,
@@ -249,7 +284,9 @@ mod tests {
         // One that is not looked at before it is opened.
         let reference = "docker-archive:/x".parse().unwrap();
         let resolved = resolve(&reference, Settings::default(), &Report::silent()).unwrap();
-        let error = fetch(&resolved, Some(skopeo)).map(|_| ()).unwrap_err();
+        let error = fetch(&resolved.source, Some(skopeo))
+            .map(|_| ())
+            .unwrap_err();
         let error = explain(error.into());
         assert_eq!(
             format!("{error:#}"),

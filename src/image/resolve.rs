@@ -17,17 +17,22 @@ use crate::image::settings::Settings;
 use crate::image::{hex, mirrors, policy};
 use crate::progress::Report;
 
-/// A reference that the signature policy allows, and what it names now.
+/// A reference that the signature policy allows, and how it is asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) reference: ImageRef,
+    pub(crate) settings: Settings,
+    pub(crate) registries: Registries,
+}
+
+/// The same, and what it names now.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// As it was asked for.
-    pub reference: ImageRef,
+    pub(crate) source: Source,
     /// Of what it names: an index, or the manifest itself. Archives and local stores have none before they are opened.
     pub index_digest: Option<Digest>,
     /// What it names, where it was read.
     named: Option<String>,
-    pub(crate) settings: Settings,
-    pub(crate) registries: Registries,
 }
 
 /// Applies the signature policy as far as it does not depend on the image.
@@ -39,42 +44,73 @@ pub fn require_allowed(reference: &ImageRef) -> Result<()> {
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
 pub fn resolve(reference: &ImageRef, settings: Settings, report: &Report) -> Result<Resolved> {
-    unnamed(reference, settings, Contact::First, report)
+    Source::find(reference, settings, report)
+        .and_then(|source| source.resolve(Contact::First, report))
         .map_err(explain)
         .with_context(|| format!("opening `{reference}`"))
 }
 
-fn unnamed(
-    reference: &ImageRef,
-    settings: Settings,
-    contact: Contact,
-    report: &Report,
-) -> Result<Resolved> {
-    policy::check(reference)?;
-    let registries = mirrors::without_dead(reference, report);
-    let resolved = |index_digest, named| Resolved {
-        reference: reference.clone(),
-        index_digest,
-        named,
-        settings,
-        registries: registries.clone(),
-    };
-    match (reference.digest(), reference.transport()) {
-        (Some(named), _) => return Ok(resolved(Some(named), None)),
-        // They know no index.
-        (
-            None,
-            Transport::DockerArchive | Transport::DockerDaemon | Transport::ContainersStorage,
-        ) => return Ok(resolved(None, None)),
-        (None, Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir) => {}
+impl Source {
+    /// Applies the signature policy, and looks which mirrors answer.
+    pub(crate) fn find(reference: &ImageRef, settings: Settings, report: &Report) -> Result<Self> {
+        policy::check(reference)?;
+        Ok(Self {
+            reference: reference.clone(),
+            settings,
+            registries: mirrors::without_dead(reference, report),
+        })
     }
-    let what = format!("resolving `{reference}`");
-    let named = repeat(contact, report, &what, |_| {
-        Ok(inspect(reference, settings, &registries)?)
-    })?;
-    let digest = format!("sha256:{}", hex(&sha256(named.as_bytes())));
-    let digest = Digest::from_str(&digest).context("parsing a digest")?;
-    Ok(resolved(Some(digest), Some(named)))
+
+    /// Asks what the reference names, unless it says that itself.
+    pub(crate) fn resolve(self, contact: Contact, report: &Report) -> Result<Resolved> {
+        if !self.must_be_asked() {
+            return Ok(Resolved {
+                index_digest: self.reference.digest(),
+                named: None,
+                source: self,
+            });
+        }
+        let what = format!("resolving `{}`", self.reference);
+        let named = repeat(contact, report, &what, |_| Ok(self.inspect()?))?;
+        let digest = format!("sha256:{}", hex(&sha256(named.as_bytes())));
+        let digest = Digest::from_str(&digest).context("parsing a digest")?;
+        Ok(Resolved {
+            source: self,
+            index_digest: Some(digest),
+            named: Some(named),
+        })
+    }
+
+    /// Whether what the reference names is to be asked for: it has no digest, and its transport knows indexes.
+    pub(crate) fn must_be_asked(&self) -> bool {
+        let knows_indexes = matches!(
+            self.reference.transport(),
+            Transport::Docker | Transport::Oci | Transport::OciArchive | Transport::Dir
+        );
+        knows_indexes && self.reference.digest().is_none()
+    }
+
+    /// What the reference names, as it is.
+    fn inspect(&self) -> Result<String, Failure> {
+        let limit = format!("{}s", self.settings.timeout.as_secs());
+        let output = Program::new("skopeo")
+            .args(["--command-timeout", &limit])
+            .args(self.registries.args())
+            .args(["inspect", "--raw"])
+            .arg(self.reference.for_skopeo())
+            .output();
+        let output = output.map_err(|error| {
+            let error = error.root_cause().to_string();
+            Failure::Start(Arc::new(std::io::Error::other(error)))
+        })?;
+        if output.success {
+            return Ok(output.stdout);
+        }
+        Err(Failure::Said {
+            text: fatal(&output.stderr, &self.reference),
+            transient: false,
+        })
+    }
 }
 
 impl Resolved {
@@ -104,34 +140,13 @@ impl Resolved {
 
     /// The same reference, resolved again.
     pub(crate) fn again(&self, report: &Report) -> Result<Self> {
-        unnamed(&self.reference, self.settings, Contact::Established, report)
+        let Source {
+            reference,
+            settings,
+            ..
+        } = &self.source;
+        Source::find(reference, *settings, report)?.resolve(Contact::Established, report)
     }
-}
-
-/// What the reference names, as it is.
-fn inspect(
-    reference: &ImageRef,
-    settings: Settings,
-    registries: &Registries,
-) -> Result<String, Failure> {
-    let limit = format!("{}s", settings.timeout.as_secs());
-    let output = Program::new("skopeo")
-        .args(["--command-timeout", &limit])
-        .args(registries.args())
-        .args(["inspect", "--raw"])
-        .arg(reference.for_skopeo())
-        .output();
-    let output = output.map_err(|error| {
-        let error = error.root_cause().to_string();
-        Failure::Start(Arc::new(std::io::Error::other(error)))
-    })?;
-    if output.success {
-        return Ok(output.stdout);
-    }
-    Err(Failure::Said {
-        text: fatal(&output.stderr, reference),
-        transient: false,
-    })
 }
 
 /// The reason in what a failed skopeo wrote: `time="…" level=fatal msg="…"`, without the words that each error has.

@@ -81,6 +81,10 @@ pub(crate) fn find(
         return Ok(Found::Stored(Box::new(image)));
     }
     host.report.step(format!("resolving {reference}"));
+    if !store.knows(reference)? {
+        let image = remote::open_unknown(reference, network, host.report)?;
+        return Ok(Found::Remote(Box::new(image)));
+    }
     let resolved = resolve(reference, network, host.report)?;
     if let Some(image) = store.find_resolved(&resolved)? {
         return Ok(Found::Stored(Box::new(image)));

@@ -22,8 +22,14 @@ impl Store {
         };
         let images = self.images()?;
         Ok(images.into_iter().find(|image| {
-            image.reference == resolved.reference && image.index_digest == *index_digest
+            image.reference == resolved.source.reference && image.index_digest == *index_digest
         }))
+    }
+
+    /// Whether an image was last asked for by this reference.
+    pub fn knows(&self, reference: &ImageRef) -> Result<bool> {
+        let images = self.images()?;
+        Ok(images.iter().any(|image| image.reference == *reference))
     }
 
     /// The image that was last asked for by this reference, if the store has it; a kept one first.

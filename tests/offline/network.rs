@@ -44,31 +44,32 @@ fn pushed(host: &Host, wire: &Wire, name: &str, seed: u64) -> (Layout, String) {
     (layout, wire.reference(name))
 }
 
-/// A name, whether it happens to the manifest and not to a layer, what happens, and what the note says.
-const PASSING: &[(&str, bool, Fault, &str)] = &[
+/// A name, whether it happens to the manifest and not to a layer, what happens, and what the note says: by which of two
+/// skopeos asks for the manifest first.
+type Passing = (&'static str, bool, Fault, &'static [&'static str]);
+
+const PASSING: &[Passing] = &[
+    ("reset", false, Fault::Reset(100_000), &[RESET]),
+    ("early", false, Fault::Reset(0), &[RESET]),
+    ("closed", false, Fault::Close(200_000), &["unexpected EOF"]),
+    ("stalled", false, Fault::Stall(100_000), &[SILENT]),
     (
-        "reset",
-        false,
-        Fault::Reset(100_000),
-        "connection reset by peer",
+        "silent",
+        true,
+        Fault::Stall(0),
+        &[SILENT, "context deadline exceeded"],
     ),
-    ("early", false, Fault::Reset(0), "connection reset by peer"),
-    ("closed", false, Fault::Close(200_000), "unexpected EOF"),
-    (
-        "stalled",
-        false,
-        Fault::Stall(100_000),
-        "no answer and no data for 5 seconds",
-    ),
-    ("silent", true, Fault::Stall(0), "context deadline exceeded"),
     (
         "internal",
         false,
         Fault::Status(500, ""),
-        "500 (Internal Server Error)",
+        &["500 (Internal Server Error)"],
     ),
-    ("gateway", true, Fault::Status(502, ""), "502"),
+    ("gateway", true, Fault::Status(502, ""), &["502"]),
 ];
+
+const RESET: &str = "connection reset by peer";
+const SILENT: &str = "no answer and no data for 5 seconds";
 
 #[test]
 fn what_passes_is_tried_again() {
@@ -91,7 +92,8 @@ fn what_passes_is_tried_again() {
             .collect();
         assert_eq!(notes.len(), 1, "{name}: {}", run.stderr);
         assert!(
-            notes[0].contains(said) && notes[0].contains("; attempt 2 of 5 in "),
+            said.iter().any(|said| notes[0].contains(said))
+                && notes[0].contains("; attempt 2 of 5 in "),
             "{name}: {}",
             notes[0]
         );
@@ -141,8 +143,8 @@ fn too_many_requests() {
     let (layout, reference) = pushed(&host, &wire, "busier", 21);
     wire.spoil(&layout.layer, Fault::Status(429, "Retry-After: 600\r\n"), 1);
     let run = host.run(&["install", &reference]);
-    let silent = "no answer and no data for 5 seconds; attempt 2 of 5 in ";
-    assert!(run.stderr.contains(silent), "{}", run.stderr);
+    let again = format!("{SILENT}; attempt 2 of 5 in ");
+    assert!(run.stderr.contains(&again), "{}", run.stderr);
     run.ok();
     assert_eq!(wire.requests(&layout.layer).len(), 2);
 }
