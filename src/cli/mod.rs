@@ -1,5 +1,6 @@
 //! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
 
+mod config;
 mod df;
 mod error;
 mod graph;
@@ -83,6 +84,8 @@ enum Command {
     Df,
     /// Remove what no image kept, no generation and no process needs
     Prune(prune::Args),
+    /// Show every setting of this host and where it comes from
+    Config,
     /// Finish or undo what an interrupted command left
     Recover,
 }
@@ -122,6 +125,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Repair(args) => repair::run(&host, args, &output),
         Command::Df => df::run(&host, &output),
         Command::Prune(args) => prune::run(&host, args, &output),
+        Command::Config => config::run(&host, &output),
         Command::Recover => recover::run(&host, &output),
     }
 }

@@ -29,6 +29,11 @@ pub struct Section {
 }
 
 impl Settings {
+    /// The timeout as it is written.
+    pub fn timeout_text(&self) -> String {
+        format!("{}s", self.timeout.as_secs())
+    }
+
     /// These settings with a file's over them.
     pub fn overridden_by(self, section: &Section) -> Self {
         Self {

@@ -1,5 +1,6 @@
 //! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
 
+pub mod config;
 pub mod df;
 pub mod fetching;
 pub mod graph;

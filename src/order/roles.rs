@@ -53,6 +53,12 @@ impl HostRoles {
         self
     }
 
+    /// Each role with its units, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[UnitName])> {
+        let roles = self.0.iter();
+        roles.map(|(role, units)| (role.as_str(), units.as_slice()))
+    }
+
     /// The units that play `role`.
     pub(crate) fn units(&self, role: &str) -> &[UnitName] {
         self.0.get(role).map_or(&[], Vec::as_slice)

@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
+/// The units of a size, each 1024 times the one before it.
+const SUFFIXES: [&str; 5] = ["", "K", "M", "G", "T"];
+
 /// `[store]`, with what holds where nothing is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -57,6 +60,16 @@ pub struct Section {
 }
 
 impl Settings {
+    /// The limit as it is written: in the greatest unit in which it is a whole number.
+    pub fn layer_limit_text(&self) -> String {
+        let (mut number, mut power) = (self.layer_limit, 0);
+        while power + 1 < SUFFIXES.len() && number > 0 && number.is_multiple_of(1024) {
+            number /= 1024;
+            power += 1;
+        }
+        format!("{number}{}", SUFFIXES[power])
+    }
+
     /// These settings with a file's over them.
     pub fn overridden_by(self, section: &Section) -> Self {
         Self {
@@ -78,9 +91,8 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
         Written::Number(bytes) => return Ok(Some(bytes)),
         Written::Text(text) => text,
     };
-    let suffixes = ["", "K", "M", "G", "T"];
     let digits = text.trim_end_matches(|c: char| c.is_ascii_uppercase());
-    let power = suffixes.iter().position(|s| *s == &text[digits.len()..]);
+    let power = SUFFIXES.iter().position(|s| *s == &text[digits.len()..]);
     let bytes = power.zip(digits.parse::<u64>().ok());
     bytes
         .and_then(|(power, number)| number.checked_mul(1 << (10 * power)))

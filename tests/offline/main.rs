@@ -20,6 +20,7 @@ mod wire;
 
 mod clashes;
 mod composefs;
+mod config;
 mod contracts;
 mod crash;
 mod crash_store;

@@ -1,0 +1,163 @@
+//! What there is to set: the one table from which `bedplate config`, the errors and `docs/configuration.md` are made.
+
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::contract::values::{Data, Origin, Value};
+
+/// A setting as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// `SECTION.KEY`.
+    pub name: String,
+    /// What holds, and where it comes from.
+    #[serde(flatten)]
+    pub value: Value,
+    /// What it means.
+    pub meaning: String,
+}
+
+/// A setting that every host has.
+struct Row {
+    name: &'static str,
+    value: fn(&Config) -> String,
+    meaning: &'static str,
+}
+
+/// By name. `[roles]` has no fixed keys: see [`ROLE`].
+const ROWS: [Row; 3] = [
+    Row {
+        name: "network.timeout",
+        value: |config| config.network.timeout_text(),
+        meaning: "how long a registry may be silent, without an answer or a byte, before what was asked is tried \
+                  again: 1 second to 1 day, as `\"60s\"` or `\"5min\"`",
+    },
+    Row {
+        name: "store.integrity",
+        value: |config| config.store.integrity.to_string(),
+        meaning: "what keeps a container's files from changing: `\"none\"` (hard links to the store; `verify` finds \
+                  changes), `\"composefs\"`, `\"verity\"`, or `\"auto\"` for the strongest that works here",
+    },
+    Row {
+        name: "store.layer_limit",
+        value: |config| config.store.layer_limit_text(),
+        meaning: "how many bytes one layer may have when it is unpacked; a layer that has more is refused. K, M, G, T \
+                  are to the base of 1024",
+    },
+];
+
+/// What a key of `[roles]` means.
+const ROLE: (&str, &str) = (
+    "roles.ROLE",
+    "the units of this host that play the role; an empty list takes the role away",
+);
+
+/// Every setting, by name.
+pub(crate) fn settings(config: &Config) -> Vec<Setting> {
+    let value = |data| Value {
+        data,
+        origin: Origin::Default,
+    };
+    let rows = ROWS.iter().map(|row| Setting {
+        name: row.name.to_owned(),
+        value: value(Data::Text((row.value)(config))),
+        meaning: row.meaning.to_owned(),
+    });
+    let roles = config.roles.iter().map(|(role, units)| Setting {
+        name: format!("roles.{role}"),
+        value: value(Data::List(units.iter().map(ToString::to_string).collect())),
+        meaning: ROLE.1.to_owned(),
+    });
+    let mut settings: Vec<_> = rows.chain(roles).collect();
+    settings.sort_by(|a, b| a.name.cmp(&b.name));
+    settings
+}
+
+/// What may be set, for whoever wrote something else.
+pub(crate) fn hint() -> String {
+    let mut names: Vec<_> = ROWS.iter().map(|row| row.name).chain([ROLE.0]).collect();
+    names.sort_unstable();
+    format!(
+        "the settings are `{}`: see docs/configuration.md",
+        names.join("`, `")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    const BEGIN: &str =
+        "<!-- generated from src/config/table.rs: BEDPLATE_BLESS=1 cargo test --lib config -->\n";
+    const END: &str = "<!-- end of what is generated -->\n";
+
+    /// The tables of the document: the settings, and who plays which role by default.
+    fn tables() -> String {
+        let mut text = "| setting | default | meaning |\n|---|---|---|\n".to_owned();
+        let all = settings(&Config::default());
+        let (roles, rows): (Vec<_>, Vec<_>) =
+            all.iter().partition(|s| s.name.starts_with("roles."));
+        let mut lines: Vec<_> = rows
+            .iter()
+            .map(|s| format!("| `{}` | `\"{}\"` | {} |", s.name, s.value.data, s.meaning))
+            .collect();
+        lines.push(format!("| `{}` | as below | {} |", ROLE.0, ROLE.1));
+        lines.sort();
+        writeln!(text, "{}\n", lines.join("\n")).unwrap();
+        text.push_str("| setting | default |\n|---|---|\n");
+        for role in roles {
+            let Data::List(units) = &role.value.data else {
+                panic!("{role:?}")
+            };
+            let units = format!("`\"{}\"`", units.join("\"`, `\""));
+            writeln!(text, "| `{}` | {units} |", role.name).unwrap();
+        }
+        text
+    }
+
+    /// `BEDPLATE_BLESS=1` writes the tables anew.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reads and, when told to, writes a file of the source tree"
+    )]
+    fn the_document_has_these_settings() {
+        let document = std::fs::read_to_string(DOCUMENT).unwrap();
+        let (before, rest) = document.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        let tables = tables();
+        if std::env::var_os("BEDPLATE_BLESS").is_some() {
+            std::fs::write(DOCUMENT, format!("{before}{BEGIN}{tables}{END}{after}")).unwrap();
+            return;
+        }
+        assert_eq!(
+            found, tables,
+            "docs/configuration.md differs; BEDPLATE_BLESS=1 writes it anew"
+        );
+    }
+
+    /// Each documented default can be written as it is shown, and there is no key beside the documented ones.
+    #[test]
+    fn every_key_is_in_the_table() {
+        for row in &ROWS {
+            let text = format!("{} = \"{}\"", row.name, (row.value)(&Config::default()));
+            let file: crate::config::File = toml::from_str(&text).unwrap();
+            let mut config = Config::default();
+            config.lay(file);
+            assert_eq!(config, Config::default(), "{text}");
+        }
+        let mut known = Vec::new();
+        for section in ["store", "network"] {
+            let error = toml::from_str::<crate::config::File>(&format!("{section}.x = 1"));
+            let error = error.unwrap_err().message().to_owned();
+            let keys = error.split('`').skip(3).step_by(2);
+            known.extend(keys.map(|key| format!("{section}.{key}")));
+        }
+        known.sort();
+        let rows: Vec<_> = ROWS.iter().map(|row| row.name).collect();
+        assert_eq!(known, rows);
+    }
+}
