@@ -56,6 +56,21 @@ pub struct Templates {
     pub config: Option<Template>,
 }
 
+impl Templates {
+    /// Those that the image ships.
+    pub fn iter(&self) -> impl Iterator<Item = &Template> {
+        let all = [
+            &self.service,
+            &self.socket,
+            &self.timer,
+            &self.path,
+            &self.tmpfiles,
+            &self.config,
+        ];
+        all.into_iter().flatten()
+    }
+}
+
 /// A template that has not been compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
-use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration};
+use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 use ostree::glib;
 
 use crate::image::reference::ImageRef;
@@ -62,4 +62,13 @@ pub(crate) fn read(commit: &str, metadata: &glib::Variant) -> Result<Option<Stor
         config,
         commit: commit.to_owned(),
     }))
+}
+
+/// The manifest that [`write`] put there.
+pub(crate) fn manifest(metadata: &glib::Variant) -> Result<ImageManifest> {
+    let values: HashMap<String, glib::Variant> =
+        metadata.get().context("the commit has no metadata")?;
+    let text: Option<String> = values.get(MANIFEST).and_then(glib::Variant::get);
+    let text = text.with_context(|| format!("the commit's metadata lacks `{MANIFEST}`"))?;
+    serde_json::from_str(&text).with_context(|| format!("parsing `{MANIFEST}`"))
 }

@@ -19,6 +19,7 @@ mod checkout;
 mod commit;
 pub mod composefs;
 mod entry;
+mod exports;
 mod fetch;
 mod gvariant;
 mod import;
@@ -47,7 +48,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration};
+use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 use ostree::gio::{self, prelude::InputStreamExtManual};
 use ostree::{MutableTree, Repo, RepoMode};
 
@@ -124,6 +125,23 @@ impl Store {
         })
     }
 
+    /// The root's repository for those who only look: nothing is made. `None` when there is none yet.
+    pub fn existing(root: &Root, settings: Settings) -> Result<Option<Self>> {
+        if !is_made(root)? {
+            return Ok(None);
+        }
+        let path = root.outside(REPO);
+        let opening = || format!("opening the store `{}`", path.display());
+        let repo = Repo::new_for_path(&path);
+        repo.open(gio::Cancellable::NONE).with_context(opening)?;
+        Ok(Some(Self {
+            objects: Objects::open(&path).with_context(opening)?,
+            repo,
+            path,
+            settings,
+        }))
+    }
+
     /// The image with this manifest, if the store has it.
     pub fn find(&self, manifest_digest: &Digest) -> Result<Option<StoredImage>> {
         let looking = || format!("looking for the image {manifest_digest}");
@@ -133,6 +151,14 @@ impl Store {
         };
         let (variant, _) = self.repo.load_commit(&commit).with_context(looking)?;
         metadata::read(&commit, &variant.child_value(0)).with_context(looking)
+    }
+
+    /// The manifest of an image, in OCI's form.
+    pub fn manifest(&self, image: &StoredImage) -> Result<ImageManifest> {
+        let reading = || format!("reading the manifest of `{}`", image.reference);
+        let loaded = self.repo.load_commit(&image.commit);
+        let (variant, _) = loaded.with_context(reading)?;
+        metadata::manifest(&variant.child_value(0)).with_context(reading)
     }
 
     /// Forgets the image. Its layers stay until the store is pruned; one that is not there is fine.

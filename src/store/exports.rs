@@ -1,0 +1,102 @@
+//! An image's `/exports` alone, as a private copy: what an image says about itself is looked at without checking it
+//! out, and without writing to the store.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the copy is private and lies outside the host root"
+)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::store::object::{Kind, Meta, Sum, relative_path};
+use crate::store::tree::{self, DirTree, Root};
+use crate::store::{Store, StoredImage};
+
+const EXPORTS: &str = "exports";
+
+/// More than what any valid contract holds: 64 MiB for the host, and eight texts of 1 MiB.
+const BYTES_MAX: u64 = 80 * 1024 * 1024;
+/// The same for files and directories.
+const ENTRIES_MAX: u64 = 20_000;
+
+/// What has been counted so far.
+#[derive(Default)]
+struct Count {
+    bytes: u64,
+    entries: u64,
+}
+
+impl Store {
+    /// A directory with the image's `/exports` in it; `None` when it has none. Gone when dropped.
+    pub fn exports(&self, image: &StoredImage) -> Result<Option<TempDir>> {
+        let reading = || format!("reading `/{EXPORTS}` of `{}`", image.reference);
+        self.copy_exports(image).with_context(reading)
+    }
+
+    fn copy_exports(&self, image: &StoredImage) -> Result<Option<TempDir>> {
+        let commit = tree::commit(&self.objects.read(&image.commit, Kind::Commit)?)?;
+        let mut top = self.names(commit.root)?;
+        top.files.retain(|(name, _)| name == EXPORTS);
+        top.dirs.retain(|(name, _)| name == EXPORTS);
+        let private = tempfile::tempdir().context("making a private directory")?;
+        if let Some((_, dir)) = top.dirs.first() {
+            let at = private.path().join(EXPORTS);
+            self.copy_dir(*dir, &at, &mut Count::default())?;
+        } else if let Some((name, _)) = top.files.first() {
+            bail!("`/{name}` is no directory");
+        } else {
+            return Ok(None);
+        }
+        Ok(Some(private))
+    }
+
+    fn names(&self, dir: Root) -> Result<DirTree> {
+        let bytes = self.objects.read(&dir.tree.to_string(), Kind::DirTree)?;
+        tree::dirtree(&bytes)
+    }
+
+    /// Copies a directory with owners and modes, but without extended attributes, which not every file system has.
+    fn copy_dir(&self, dir: Root, at: &Path, count: &mut Count) -> Result<()> {
+        let names = self.names(dir)?;
+        count.entries += (names.files.len() + names.dirs.len()) as u64;
+        fs::create_dir(at)?;
+        for (name, sum) in &names.files {
+            self.copy_object(sum, &at.join(name), count)
+                .with_context(|| format!("copying `{name}`"))?;
+        }
+        for (name, below) in names.dirs {
+            self.copy_dir(below, &at.join(name), count)?;
+        }
+        let meta = self.objects.read(&dir.meta.to_string(), Kind::DirMeta)?;
+        dress(at, &tree::dirmeta(&meta)?)
+    }
+
+    /// Copies a file, unless with it there would be more than a contract can hold.
+    fn copy_object(&self, sum: &Sum, at: &Path, count: &mut Count) -> Result<()> {
+        let object = relative_path(&sum.to_string(), Kind::File);
+        let object = self.objects.path().join(object);
+        let meta = Meta::of(&object)?;
+        count.bytes += fs::symlink_metadata(&object)?.len();
+        if count.bytes > BYTES_MAX || count.entries > ENTRIES_MAX {
+            bail!("it is larger than a contract can be");
+        }
+        if let Some(target) = &meta.target {
+            symlink(target, at)?;
+            return Ok(lchown(at, Some(meta.uid), Some(meta.gid))?);
+        }
+        fs::copy(&object, at)?;
+        dress(at, &meta)
+    }
+}
+
+fn dress(at: &Path, meta: &Meta) -> Result<()> {
+    chown(at, Some(meta.uid), Some(meta.gid))?;
+    Ok(fs::set_permissions(
+        at,
+        fs::Permissions::from_mode(meta.mode & 0o7777),
+    )?)
+}
