@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::cli::output::Output;
 use crate::cli::output::progress::bytes;
-use crate::cli::output::table::{short, table};
+use crate::cli::output::table::{or_dash, short, table};
 use crate::ops::Host;
 use crate::ops::df::{self, ContainerUsage, Outcome};
 
@@ -60,8 +60,4 @@ fn container(usage: &ContainerUsage) -> [String; 5] {
         bytes(usage.shared),
         bytes(usage.unique),
     ]
-}
-
-fn or_dash(text: &str) -> String {
-    if text.is_empty() { "-" } else { text }.to_owned()
 }

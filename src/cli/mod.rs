@@ -4,6 +4,7 @@ mod config;
 mod df;
 mod error;
 mod graph;
+mod images;
 mod install;
 mod list;
 mod output;
@@ -68,6 +69,8 @@ enum Command {
     Install(install::Args),
     /// Bring images into the store and keep them there: `install` then needs no network
     Pull(pull::Args),
+    /// List the images in the store, show one, or no longer keep some
+    Images(images::Args),
     /// Remove system containers; their data below /var/lib stays
     Uninstall(uninstall::Args),
     /// List the installed system containers and their state
@@ -117,6 +120,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Install(args) => install::run(&host, args, &output),
         Command::Pull(args) => pull::run(&host, args, &output),
+        Command::Images(args) => images::run(&host, args, &output),
         Command::Uninstall(args) => uninstall::run(&host, args, &output),
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
@@ -133,15 +137,18 @@ fn dispatch(cli: &Cli) -> Result<()> {
 impl Command {
     /// Whether the verb may change the host.
     fn writes(&self) -> bool {
-        matches!(
-            self,
-            Self::Install(_)
-                | Self::Pull(_)
-                | Self::Uninstall(_)
-                | Self::Repair(_)
-                | Self::Prune(_)
-                | Self::Recover
-        )
+        match self {
+            Self::Images(args) => args.writes(),
+            _ => matches!(
+                self,
+                Self::Install(_)
+                    | Self::Pull(_)
+                    | Self::Uninstall(_)
+                    | Self::Repair(_)
+                    | Self::Prune(_)
+                    | Self::Recover
+            ),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::output::Output;
+use crate::cli::output::table::field;
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::show::{self, Outcome};
@@ -84,8 +85,4 @@ fn active(state: &str, sub: &str) -> String {
     } else {
         format!("{state} ({sub})")
     }
-}
-
-fn field(name: &str, value: &str) -> String {
-    format!("  {name:<12}{value}").trim_end().to_owned()
 }

@@ -4,6 +4,7 @@ pub mod config;
 pub mod df;
 pub mod fetching;
 pub mod graph;
+pub mod images;
 pub mod install;
 pub mod list;
 mod ordering;

@@ -28,6 +28,7 @@ mod df;
 mod extremes;
 mod files;
 mod images;
+mod images_verb;
 mod lock;
 mod network;
 mod order;

@@ -30,6 +30,16 @@ pub(crate) fn short(digest: &str) -> &str {
     }
 }
 
+/// A line of what is known of one thing: its name, in a column of its own, and its value.
+pub(crate) fn field(name: &str, value: &str) -> String {
+    format!("  {name:<12}{value}").trim_end().to_owned()
+}
+
+/// The text, or a dash for none.
+pub(crate) fn or_dash(text: &str) -> String {
+    if text.is_empty() { "-" } else { text }.to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
