@@ -14,6 +14,7 @@ mod recover;
 mod repair;
 mod show;
 mod uninstall;
+mod values;
 mod verify;
 
 use std::io::IsTerminal;
@@ -77,6 +78,8 @@ enum Command {
     List,
     /// Show all that is known of one system container
     Show(show::Args),
+    /// Show what an image can be told, or what a container has been told
+    Values(values::Args),
     /// Show in which order the system containers start
     Graph(graph::Args),
     /// Check every file of the system containers against its checksum
@@ -124,6 +127,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Uninstall(args) => uninstall::run(&host, args, &output),
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
+        Command::Values(args) => values::run(&host, args, &output),
         Command::Graph(args) => graph::run(&host, args, &output),
         Command::Verify(args) => verify::run(&host, args, &output),
         Command::Repair(args) => repair::run(&host, args, &output),

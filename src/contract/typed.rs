@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::contract::manifest::ValueType;
+use crate::contract::manifest::{Declaration, ValueType};
 use crate::contract::syntax;
 use crate::contract::values::Data;
 
@@ -77,6 +77,34 @@ pub(crate) fn checked(kind: ValueType, data: Data) -> Result<Data, String> {
         }
     }
     Ok(data)
+}
+
+impl Declaration {
+    /// Its value when nobody sets it; `None` when somebody must, or when it is a secret.
+    pub fn default_data(&self) -> Option<Data> {
+        if self.required || self.kind == ValueType::Secret {
+            return None;
+        }
+        match &self.default {
+            Some(value) => from_toml(self.kind, value).ok(),
+            None => Some(empty(self.kind)),
+        }
+    }
+}
+
+impl ValueType {
+    /// As a manifest names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Boolean => "boolean",
+            Self::Path => "path",
+            Self::Url => "url",
+            Self::List => "list",
+            Self::Secret => "secret",
+        }
+    }
 }
 
 /// As errors and help name it.

@@ -16,6 +16,7 @@ pub mod repair;
 pub mod show;
 mod stopping;
 pub mod uninstall;
+pub mod values;
 pub mod verify;
 
 use anyhow::{Result, anyhow};

@@ -35,5 +35,6 @@ mod order;
 mod preflight;
 mod prune;
 mod readers;
+mod values;
 mod verbs;
 mod verify;

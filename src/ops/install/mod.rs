@@ -32,7 +32,7 @@ use crate::ops::{Host, ordering, preflight};
 use crate::state::{Finish, Transaction};
 use crate::store::Store;
 
-pub(crate) use crate::ops::install::rendering::{Again, again};
+pub(crate) use crate::ops::install::rendering::{Again, again, built_ins};
 
 /// What is to be installed. Several images are one set: all are installed, or none.
 #[derive(Debug)]

@@ -41,24 +41,8 @@ pub(super) struct Rendering<'a> {
 
 impl Rendering<'_> {
     pub(super) fn built_ins(&self, contract: &Contract) -> Result<BuiltIns> {
-        let below = |base: &str| Path::new(base).join(self.name.as_str());
-        let directory = deployment::dir(self.name, self.generation);
-        let mut built_ins = BuiltIns {
-            name: self.name.clone(),
-            generation: self.generation,
-            image: self.image.reference.to_string(),
-            digest: self.image.manifest_digest.to_string(),
-            rootfs: directory.join("rootfs"),
-            runtime: self.runtime.path.clone(),
-            launch: launch_command(&directory),
-            arch: self.image.config.architecture().to_string(),
-            state_dir: below("/var/lib"),
-            runtime_dir: below("/run"),
-            logs_dir: below("/var/log"),
-            cache_dir: below("/var/cache"),
-        };
-        name_directories(&mut built_ins, &contract.manifest.service.directories)?;
-        Ok(built_ins)
+        let id = (self.name, self.generation);
+        built_ins(id, self.image, &self.runtime.path, contract)
     }
 
     /// Renders; `rootfs` is where the image's files can be looked at.
@@ -86,6 +70,33 @@ impl Rendering<'_> {
         };
         render::render(contract, values, &subject)
     }
+}
+
+/// The built-in variables of a generation.
+pub(crate) fn built_ins(
+    (name, generation): (&ContainerName, Generation),
+    image: &StoredImage,
+    runtime: &Path,
+    contract: &Contract,
+) -> Result<BuiltIns> {
+    let below = |base: &str| Path::new(base).join(name.as_str());
+    let directory = deployment::dir(name, generation);
+    let mut built_ins = BuiltIns {
+        name: name.clone(),
+        generation,
+        image: image.reference.to_string(),
+        digest: image.manifest_digest.to_string(),
+        rootfs: directory.join("rootfs"),
+        runtime: runtime.to_owned(),
+        launch: launch_command(&directory),
+        arch: image.config.architecture().to_string(),
+        state_dir: below("/var/lib"),
+        runtime_dir: below("/run"),
+        logs_dir: below("/var/log"),
+        cache_dir: below("/var/cache"),
+    };
+    name_directories(&mut built_ins, &contract.manifest.service.directories)?;
+    Ok(built_ins)
 }
 
 /// The files of a generation beside its rootfs and its record, by their paths in it.
