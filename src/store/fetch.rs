@@ -12,7 +12,7 @@ use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 use crate::image::remote::RemoteImage;
 use crate::image::retry::with_retries;
 use crate::progress::{Event, Report};
-use crate::store::layer::{self, Layer};
+use crate::store::layer::{self, Elsewhere, Layer};
 use crate::store::objects::{Objects, Writing};
 use crate::store::queue::{Queue, with_writers};
 
@@ -69,7 +69,7 @@ impl Fetch<'_> {
                 for (layer, read) in read {
                     let completed = read.and_then(|read| complete(layer, read));
                     if let Err(error) = completed
-                        && failed.is_none()
+                        && failed.as_ref().is_none_or(|known| explains(&error, known))
                     {
                         stopped.store(true, Ordering::Relaxed);
                         // Nobody waits for a network that has nothing to say.
@@ -97,8 +97,10 @@ impl Fetch<'_> {
             };
             // Also after the pause before another attempt: no skopeo is started for nothing.
             go_on()?;
-            let read = self.one(queue, layer, stopped);
-            go_on().and(read)
+            match self.one(queue, layer, stopped) {
+                Err(error) if error.is::<Writing>() => Err(error),
+                read => go_on().and(read),
+            }
         })
     }
 
@@ -117,11 +119,16 @@ impl Fetch<'_> {
         };
         let read = layer::read(queue, counted, layer.diff_id, self.limit);
         match read {
-            Err(error) if error.downcast_ref::<Writing>().is_some() => Err(error),
+            Err(error) if error.is::<Writing>() || error.is::<Elsewhere>() => Err(error),
             // Bytes that make no sense are most often not the layer's bytes: skopeo's verdict on them comes first.
             read => blob.finish().map_err(Error::from).and(read),
         }
     }
+}
+
+/// Whether an error is the reason of one that came before.
+fn explains(error: &Error, known: &Error) -> bool {
+    known.is::<Elsewhere>() && error.is::<Writing>()
 }
 
 /// The next layer to be read.

@@ -23,6 +23,16 @@ const PIECES: usize = 4;
 /// How many entries a layer may have: each costs memory until the image is put together.
 const MOST_ENTRIES: usize = 4_000_000;
 
+/// What the error of a layer says that ended because of another's: the reason is there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Elsewhere;
+
+impl std::fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("another file could not be written")
+    }
+}
+
 /// What a layer holds.
 #[derive(Debug, Default)]
 pub(crate) struct Layer {
@@ -140,7 +150,7 @@ impl Reading<'_> {
         if self.queue.put(job) {
             return Ok(());
         }
-        Err(anyhow!("another file could not be written"))
+        Err(anyhow!(Elsewhere))
     }
 }
 
