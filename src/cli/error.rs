@@ -12,8 +12,12 @@ pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("error: {}", chain(error));
-    for hint in hint::hints(error) {
+    let hints = hint::hints(error);
+    for hint in &hints {
         eprintln!("hint: {}", hint.0);
+    }
+    if hints.is_empty() && full(error) {
+        eprintln!("hint: free space there: `bedplate prune` removes what nobody needs");
     }
     if denied(error) && !rustix::process::geteuid().is_root() {
         eprintln!("hint: run it with `sudo`, or as root");
@@ -35,6 +39,14 @@ fn denied(error: &anyhow::Error) -> bool {
             |errno| errno.kind() == std::io::ErrorKind::PermissionDenied,
         )
     })
+}
+
+/// A file system has no room: of the kernel, or as a library or a program tells it.
+fn full(error: &anyhow::Error) -> bool {
+    let text = chain(error).to_lowercase();
+    ["no space left on device", "disk quota exceeded"]
+        .iter()
+        .any(|reason| text.contains(reason))
 }
 
 /// The chain of causes. Some libraries end an error's text with that of its cause: then it is not said again.

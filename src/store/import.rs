@@ -120,7 +120,7 @@ impl Store {
                 .any(|cause| cause.to_string().contains(needle))
         };
         let hint = if says("No space left on device") || says("min-free-space") {
-            format!("free space on the file system of `{}`", self.path.display())
+            self.free_space()
         } else if says(OVER_LIMIT) {
             "if the image is meant to be so large, raise `layer_limit` in `[store]` of bedplate.toml"
                 .to_owned()

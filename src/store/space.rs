@@ -65,16 +65,21 @@ impl Store {
         match judge(wanted, missing.len() as u64, free_of(&free)) {
             Verdict::Fits => Ok(()),
             Verdict::Cannot(why) if !self.has_relative(image)? => {
-                Err(anyhow!("importing `{reference}`: {why}")).hint(format!(
-                    "free space on the file system of `{}`",
-                    self.path.display()
-                ))
+                Err(anyhow!("importing `{reference}`: {why}")).hint(self.free_space())
             }
             Verdict::Perhaps(why) | Verdict::Cannot(why) => {
                 report.note(format!("`{reference}` may not fit: {why}"));
                 Ok(())
             }
         }
+    }
+
+    /// The remedy where there is no room.
+    pub(crate) fn free_space(&self) -> String {
+        format!(
+            "free space on the file system of `{}`: `bedplate prune` removes what nobody needs",
+            self.path.display()
+        )
     }
 
     /// Whether the store has an image of the same repository.

@@ -230,7 +230,7 @@ fn full_disk() {
     let run = on_six_megabytes(&host, &small, &large);
     let error = format!(
         "error: importing `{}`: layer {}: entry `opt/noise`: writing to the store: No space left on device (os error 28)\n\
-         hint: free space on the file system of `{}`",
+         hint: free space on the file system of `{}`: `bedplate prune` removes what nobody needs",
         large.reference,
         large.layer,
         host.at("var/lib/bedplate/repo").display()
@@ -252,7 +252,7 @@ fn no_room() {
         large.reference
     );
     let end = format!(
-        " MB are free\nhint: free space on the file system of `{}`",
+        " MB are free\nhint: free space on the file system of `{}`: `bedplate prune` removes what nobody needs",
         host.at("var/lib/bedplate/repo").display()
     );
     assert!(
