@@ -27,6 +27,7 @@ mod crash_store;
 mod df;
 mod extremes;
 mod files;
+mod full;
 mod images;
 mod images_verb;
 mod lock;
