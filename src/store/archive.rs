@@ -196,9 +196,7 @@ impl<R: Read> Archive<R> {
 
 /// A GNU long name: a C string.
 fn name(mut data: Vec<u8>) -> Vec<u8> {
-    if data.last() == Some(&0) {
-        data.pop();
-    }
+    data.pop_if(|last| *last == 0);
     data
 }
 
@@ -211,12 +209,13 @@ impl Member {
     /// Applies one PAX record, of those that concern what is stored.
     fn apply(&mut self, key: &[u8], value: Vec<u8>) -> Result<()> {
         match key {
-            b"path" => self.path = value,
+            // A sparse file's header has a made-up name.
+            b"path" | b"GNU.sparse.name" => self.path = value,
             b"linkpath" => self.link = value,
             b"size" => self.size = number(&value, "size")?,
             b"uid" => self.uid = number(&value, "uid")?,
             b"gid" => self.gid = number(&value, "gid")?,
-            _ if key.starts_with(b"GNU.sparse.") => bail!("sparse files are not supported"),
+            _ if key.starts_with(b"GNU.sparse.") => self.kind = EntryType::GNUSparse,
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.retain(|(known, _)| known != name);

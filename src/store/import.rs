@@ -12,6 +12,7 @@ use crate::progress::{Event, Report};
 use crate::store::entry::Entry;
 use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
+use crate::store::layer::SPARSE;
 use crate::store::merge::Tree;
 use crate::store::{Store, StoredImage, commit, image_ref, metadata, ref_name};
 
@@ -124,6 +125,8 @@ impl Store {
         } else if says(OVER_LIMIT) {
             "if the image is meant to be so large, raise `layer_limit` in `[store]` of bedplate.toml"
                 .to_owned()
+        } else if says(SPARSE) {
+            "build the image anew without `--sparse` of tar".to_owned()
         } else if says("corrupted blob") || says("diff_id") {
             DAMAGED.to_owned()
         } else {

@@ -23,6 +23,9 @@ const PIECES: usize = 4;
 /// How many entries a layer may have: each costs memory until the image is put together.
 const MOST_ENTRIES: usize = 4_000_000;
 
+/// What the error of a layer with a file in one of tar's sparse forms says: they are not read.
+pub(crate) const SPARSE: &str = "sparse files are not supported";
+
 /// What the error of a layer says that ended because of another's: the reason is there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Elsewhere;
@@ -173,7 +176,7 @@ fn node(member: &Member) -> Result<Option<Node>> {
             target: hardlink_target(&member.link)?,
         },
         EntryType::Char | EntryType::Block | EntryType::Fifo => return Ok(None),
-        EntryType::GNUSparse => bail!("sparse files are not supported"),
+        EntryType::GNUSparse => bail!(SPARSE),
         other => bail!(
             "its tar type `{}` is not known",
             char::from(other.as_byte())

@@ -322,6 +322,12 @@ mod tests {
         ] {
             assert_eq!(merged(&[&base, &upper]).unwrap(), expected, "{upper:?}");
         }
+        // Nothing lies below the lowest.
+        let lowest = [&base[..], &[opaque("d"), opaque(""), gone("l")]].concat();
+        assert_eq!(merged(&[&lowest]).unwrap(), merged(&[&base]).unwrap());
+        // A file over a directory, and back: what was in it stays away.
+        let layers = [&base[..], &[file("d", "3")], &[dir("d", 0o711)]];
+        assert_eq!(merged(&layers).unwrap(), ["d/ 711", "l ->d"]);
     }
 
     #[test]
