@@ -2,18 +2,32 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
 
-use crate::host::Host;
+use crate::host::{BEDPLATE, Host};
 use crate::layout::{Image, PLAIN};
+use crate::process;
+use crate::store::{assert_no_garbage, du};
 
-/// More than ext4 lets a file have names, with and without the image's other empty files.
-const FILES: usize = 70_000;
+const GIB: u64 = 1 << 30;
+
+/// Files in all.
+const FILES: usize = 200_000;
+
+/// Of these, empty ones: more than ext4 lets a file have names.
+const EMPTY: usize = 70_000;
 
 #[test]
-fn more_equal_files_than_a_file_may_have_names() {
+fn two_hundred_thousand_files() {
     let host = Host::new();
     let files = (0..FILES).fold(Image::new(PLAIN), |image, i| {
-        image.file(&format!("opt/{}/{i}", i % 100), "")
+        let content = if i < EMPTY {
+            String::new()
+        } else {
+            format!("{}\n", i % 5000)
+        };
+        image.file(&format!("opt/{}/{i}", i % 100), content)
     });
     let layout = host.image("many", &files);
     host.ok(&["install", &layout.reference]);
@@ -23,8 +37,12 @@ fn more_equal_files_than_a_file_may_have_names() {
         fs::read_dir(dir).unwrap().count()
     };
     assert_eq!((0..100).map(count).sum::<usize>(), FILES);
-    let file = rootfs.join("opt/99/99").metadata().unwrap();
-    assert_eq!((file.size(), file.mode() & 0o7777), (0, 0o644));
+    let file = |path: &str| {
+        let meta = rootfs.join(path).metadata().unwrap();
+        (meta.size(), meta.mode() & 0o7777)
+    };
+    assert_eq!(file("opt/99/69999"), (0, 0o644));
+    assert_eq!(file("opt/99/199999"), (5, 0o644));
     host.ok(&["verify"]);
 }
 
@@ -75,4 +93,87 @@ fn a_layer_that_unpacks_to_more_than_the_limit() {
     host.refused(&["install", &layout.reference], &error);
     host.put("etc/bedplate/bedplate.toml", "");
     host.ok(&["install", &layout.reference]);
+}
+
+/// Ten gigabytes in ten megabytes: reading ends at the limit, and nothing of it stays on the disk.
+#[test]
+fn a_bomb() {
+    let host = Host::new();
+    let kept = host.image_of("kept", PLAIN);
+    host.ok(&["install", &kept.reference]);
+    host.put(
+        "etc/bedplate/bedplate.toml",
+        "[store]\nlayer_limit = \"64M\"\n",
+    );
+    let before = du(&host);
+    let layout = Image::write_zeros(&host.beside("bomb"), "opt/zeros", 10 * GIB);
+    let said = host.fails(&["install", &layout.reference]);
+    let error = format!(
+        "layer {}: entry `opt/zeros`: it unpacks to more than 67108864 bytes",
+        layout.layer
+    );
+    assert!(said.contains(&error), "{said}");
+    assert!(du(&host) - before < 1 << 20);
+    host.ok(&["prune"]);
+    assert_no_garbage(&host);
+}
+
+/// Whatever the size of a file, there is less of it in memory than this.
+#[test]
+fn a_file_larger_than_memory() {
+    const MEMORY: u64 = 128 << 20;
+    let host = Host::new();
+    let layout = Image::write_zeros(&host.beside("large"), "opt/zeros", 4 * MEMORY);
+    let limit = format!("--data={MEMORY}");
+    let run = process::run(&mut host.command_as(
+        "prlimit".as_ref(),
+        &[&limit, BEDPLATE, "install", &layout.reference],
+    ));
+    // All of it has been read.
+    assert!(
+        run.failed(1).contains("its content has the diff_id"),
+        "{run:?}"
+    );
+    host.ok(&["prune"]);
+    assert_no_garbage(&host);
+}
+
+/// As GNU tar writes them, in each of its forms.
+#[test]
+fn sparse_files() {
+    let host = Host::new();
+    let dir = host.beside("sparse");
+    fs::create_dir_all(dir.join("opt")).unwrap();
+    let file = fs::File::create(dir.join("opt/sparse")).unwrap();
+    file.set_len(10 * GIB).unwrap();
+    for form in [
+        &["--format=gnu"][..],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ] {
+        let archive = tar(&dir, form);
+        assert!(archive.len() < 1 << 20);
+        let layout = Image::write_archive(&host.beside("image"), &archive);
+        let error = format!(
+            "error: importing `{}`: layer {}: entry `opt/sparse`: sparse files are not supported\n\
+             hint: build the image anew without `--sparse` of tar",
+            layout.reference, layout.layer
+        );
+        host.refused(&["install", &layout.reference], &error);
+    }
+}
+
+/// GNU tar's archive of the `opt` in a directory.
+fn tar(dir: &Path, options: &[&str]) -> Vec<u8> {
+    let archive = dir.join("archive");
+    let mut command = Command::new("tar");
+    command
+        .args(["--create", "--sparse", "--file"])
+        .arg(&archive)
+        .args(options)
+        .arg("--directory")
+        .args([dir, Path::new("opt")]);
+    process::run(&mut command).ok();
+    fs::read(archive).unwrap()
 }

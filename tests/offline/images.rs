@@ -10,6 +10,7 @@ use crate::layout::{Image, Layout, PLAIN};
 use crate::namespace;
 use crate::process::Run;
 use crate::registry::{allow, registry};
+use crate::store::names;
 
 /// A host with a container that must outlive everything that fails beside it.
 fn host() -> Host {
@@ -182,6 +183,60 @@ fn truncated_layer() {
     let layout = image.write_cut(&host.beside("cut"), 4000);
     let error = format!(
         "error: importing `{}`: layer {}: entry `opt/big`: the layer ends before its archive does",
+        layout.reference, layout.layer
+    );
+    host.refused(&["install", &layout.reference], &error);
+}
+
+/// Every digest is right, and behind the compressed archive is something that is none.
+#[test]
+fn garbage_behind_a_layer() {
+    let host = host();
+    for zstd in [false, true] {
+        let name = format!("garbage-{zstd}");
+        let image = Image::new(PLAIN).file("opt/name", &name);
+        let layout = image.write_with_tail(&host.beside(&name), zstd, b"garbage");
+        let said = host.fails(&["install", &layout.reference]);
+        println!("{said}");
+        let error = format!(
+            "error: importing `{}`: layer {}: ",
+            layout.reference, layout.layer
+        );
+        assert!(said.starts_with(&error), "{said}");
+        // Nothing behind it: so that was the reason.
+        let layout = image.write_with_tail(&host.beside(&format!("good-{zstd}")), zstd, b"");
+        host.ok(&["install", &layout.reference]);
+    }
+}
+
+#[test]
+fn layers_that_undo_one_another() {
+    let host = host();
+    let lowest = Image::bare()
+        .file("opt/.wh..wh..opq", "")
+        .file("opt/a/lost", "")
+        .file("opt/b", "a file\n");
+    let middle = Image::default()
+        .file("opt/a", "a file\n")
+        .dir("opt/b", 0o755, 0)
+        .file("opt/b/lost", "");
+    let upper = Image::new(PLAIN)
+        .dir("opt/a", 0o755, 0)
+        .file("opt/a/again", "")
+        .file("opt/b", "a file again\n");
+    let layout = host.image("undone", &upper.over(&middle.over(&lowest)));
+    host.ok(&["install", &layout.reference]);
+    let opt = host.at("var/lib/bedplate/containers/undone/1/rootfs/opt");
+    assert_eq!(names(&opt), ["a", "b"]);
+    assert_eq!(names(&opt.join("a")), ["again"]);
+    assert_eq!(fs::read_to_string(opt.join("b")).unwrap(), "a file again\n");
+    host.ok(&["verify"]);
+
+    let image = Image::new(PLAIN).hardlink("opt/link", "opt/nowhere");
+    let layout = host.image("nowhere", &image);
+    let error = format!(
+        "error: importing `{}`: layer {}: entry `opt/link`: it is a hard link to `opt/nowhere`, which is no file of \
+         the image",
         layout.reference, layout.layer
     );
     host.refused(&["install", &layout.reference], &error);

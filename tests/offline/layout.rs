@@ -75,8 +75,17 @@ impl Image {
     }
 
     /// Adds a symbolic link.
-    pub(crate) fn symlink(mut self, path: &str, target: &str) -> Self {
-        self = self.member(path, EntryType::Symlink, b"");
+    pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
+        self.link(EntryType::Symlink, path, target)
+    }
+
+    /// Adds a hard link.
+    pub(crate) fn hardlink(self, path: &str, target: &str) -> Self {
+        self.link(EntryType::Link, path, target)
+    }
+
+    fn link(mut self, kind: EntryType, path: &str, target: &str) -> Self {
+        self = self.member(path, kind, b"");
         if let Some(member) = self.members.last_mut() {
             target.clone_into(&mut member.link);
         }
@@ -133,6 +142,40 @@ impl Image {
     /// As [`Image::write`], with the diff_id of another image in its config.
     pub(crate) fn write_as(&self, dir: &Path, other: &Layout) -> Layout {
         Self::assemble(dir, &gzip(&self.tar()), &other.diff_id)
+    }
+
+    /// An image whose one layer is this archive.
+    pub(crate) fn write_archive(dir: &Path, tar: &[u8]) -> Layout {
+        Self::assemble(dir, &gzip(tar), &digest(tar))
+    }
+
+    /// As [`Image::write`], the layer compressed with gzip or zstd and something put behind it.
+    pub(crate) fn write_with_tail(&self, dir: &Path, zstd: bool, tail: &[u8]) -> Layout {
+        let tar = self.tar();
+        let layer = if zstd {
+            zstd::encode_all(&tar[..], 0).unwrap()
+        } else {
+            gzip(&tar)
+        };
+        Self::assemble(dir, &[&layer, tail].concat(), &digest(&tar))
+    }
+
+    /// An image whose one layer has a file of so many zeros, a multiple of 64 MiB. With another diff_id than it should:
+    /// to find that takes a reading of all of it.
+    pub(crate) fn write_zeros(dir: &Path, path: &str, size: u64) -> Layout {
+        const PART: usize = 64 << 20;
+        let mut header = Header::new_gnu();
+        header.set_path(path).unwrap();
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_size(size);
+        header.set_cksum();
+        let mut layer = gzip(header.as_bytes());
+        // Members of one gzip file are one stream.
+        let part = gzip(&vec![0; PART]);
+        (0..size / PART as u64).for_each(|_| layer.extend_from_slice(&part));
+        Self::assemble(dir, &layer, &digest(b"another"))
     }
 
     fn assemble(dir: &Path, layer: &[u8], diff_id: &str) -> Layout {
