@@ -3,16 +3,17 @@
 //! What a link costs is the kernel's; libostree's checkout asks for each object's attributes besides and uses one
 //! core: 1.2 s for 40,000 files against 0.4 s here.
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
 use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::store::object::{Kind, Meta, relative_path};
+use crate::store::object::{Kind, Meta, Sum, relative_path};
 use crate::store::objects::{EPOCH, Objects};
 use crate::store::tree::{self, Root};
 
@@ -25,6 +26,8 @@ pub(crate) struct Linking<'a> {
     root: OwnedFd,
     work: Mutex<Work>,
     changed: Condvar,
+    /// Directories' own attributes: most directories of an image are alike.
+    metas: Mutex<HashMap<Sum, Arc<Meta>>>,
 }
 
 /// Directories that have been made and are still empty.
@@ -49,6 +52,7 @@ impl<'a> Linking<'a> {
                 failed: None,
             }),
             changed: Condvar::new(),
+            metas: Mutex::default(),
         };
         let threads = thread::available_parallelism().map_or(1, |cores| cores.get().min(THREADS));
         thread::scope(|scope| {
@@ -113,9 +117,19 @@ impl<'a> Linking<'a> {
             found.push((format!("{path}/{name}"), inner));
         }
         // Nothing is put into it any more: its time stays.
-        let meta = self.objects.read(&dir.meta.to_string(), Kind::DirMeta)?;
-        dress(&at, &tree::dirmeta(&meta)?)?;
+        dress(&at, &*self.meta(dir.meta)?)?;
         Ok(found)
+    }
+
+    fn meta(&self, sum: Sum) -> Result<Arc<Meta>> {
+        let metas = || self.metas.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = metas().get(&sum) {
+            return Ok(Arc::clone(known));
+        }
+        let read = self.objects.read(&sum.to_string(), Kind::DirMeta)?;
+        let meta = Arc::new(tree::dirmeta(&read)?);
+        metas().insert(sum, Arc::clone(&meta));
+        Ok(meta)
     }
 
     fn link(&self, checksum: &str, at: &OwnedFd, name: &str) -> Result<()> {

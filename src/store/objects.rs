@@ -42,6 +42,8 @@ pub(crate) struct Objects {
     names: AtomicU64,
     /// The file system makes files without names (`O_TMPFILE`).
     unnamed: AtomicBool,
+    /// What is made here is root's, without a word.
+    is_roots: bool,
 }
 
 /// A file without its final name.
@@ -69,10 +71,18 @@ impl Objects {
             fs::open(repo.join(name), flags, Mode::empty())
                 .with_context(|| format!("opening `{}`", repo.join(name).display()))
         };
+        let (dir, tmp) = (open("objects")?, open("tmp")?);
+        let me = (rustix::process::geteuid(), rustix::process::getegid());
+        // A new file's group is the process's or the directory's, as its mode or the mount says.
+        let mut is_roots = me == (Uid::ROOT, Gid::ROOT);
+        for dir in [&dir, &tmp] {
+            is_roots &= fs::fstat(dir)?.st_gid == 0;
+        }
         Ok(Self {
             path: repo.join("objects"),
-            dir: open("objects")?,
-            tmp: open("tmp")?,
+            dir,
+            tmp,
+            is_roots,
             names: AtomicU64::new(0),
             unnamed: AtomicBool::new(true),
         })
@@ -218,17 +228,21 @@ impl Objects {
     /// capabilities, a write takes away capabilities: hence the order.
     fn finish(&self, unfinished: &Unfinished, meta: &Meta, checksum: &str) -> io::Result<()> {
         let file = &unfinished.file;
-        fs::fchown(
-            file,
-            Some(Uid::from_raw(meta.uid)),
-            Some(Gid::from_raw(meta.gid)),
-        )?;
+        if let Some((uid, gid)) = self.new_owner(meta) {
+            fs::fchown(file, Some(uid), Some(gid))?;
+        }
         for (name, value) in &meta.xattrs {
             fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty())?;
         }
         fs::fchmod(file, Mode::from_raw_mode(meta.mode))?;
         fs::futimens(file, &EPOCH)?;
         self.publish(unfinished, &relative_path(checksum, Kind::File))
+    }
+
+    /// The owner that a new file has to be given: most are root's, and each call costs a write to the inode.
+    fn new_owner(&self, meta: &Meta) -> Option<(Uid, Gid)> {
+        let is_there = self.is_roots && (meta.uid, meta.gid) == (0, 0);
+        (!is_there).then(|| (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid)))
     }
 
     /// Gives a file its name; that somebody was first is as good.
@@ -256,8 +270,9 @@ impl Objects {
     fn link(&self, meta: &Meta, target: &str, checksum: &str) -> io::Result<()> {
         let ((), name) = self.named(|name| fs::symlinkat(target, &self.tmp, name))?;
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-        fs::chownat(&self.tmp, &name, Some(uid), Some(gid), no_follow)?;
+        if let Some((uid, gid)) = self.new_owner(meta) {
+            fs::chownat(&self.tmp, &name, Some(uid), Some(gid), no_follow)?;
+        }
         for (attribute, value) in &meta.xattrs {
             // There is no call that sets one by directory and name.
             let path = format!(

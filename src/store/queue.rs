@@ -52,6 +52,10 @@ pub(crate) struct Queue {
 struct State {
     jobs: VecDeque<Job>,
     bytes: usize,
+    /// How many wait for a file: nobody is called when nobody waits, which costs a system call.
+    idle: usize,
+    /// How many wait for room.
+    crowded: usize,
     closed: bool,
     failed: bool,
 }
@@ -87,15 +91,20 @@ impl Queue {
         let mut state = self.lock();
         // One file is always let in: none may be larger than the room.
         while state.bytes > 0 && state.bytes + cost > WAITING && !state.failed {
+            state.crowded += 1;
             state = wait(&self.room, state);
+            state.crowded -= 1;
         }
         if state.failed {
             return false;
         }
         state.bytes += cost;
         state.jobs.push_back(job);
+        let is_awaited = state.idle > 0;
         drop(state);
-        self.work.notify_one();
+        if is_awaited {
+            self.work.notify_one();
+        }
         true
     }
 
@@ -107,8 +116,11 @@ impl Queue {
             let mut state = self.lock();
             state.bytes -= cost;
             state.failed |= failed;
+            let is_awaited = state.crowded > 0;
             drop(state);
-            self.room.notify_all();
+            if is_awaited {
+                self.room.notify_all();
+            }
         }
     }
 
@@ -121,7 +133,9 @@ impl Queue {
             if state.closed {
                 return None;
             }
+            state.idle += 1;
             state = wait(&self.work, state);
+            state.idle -= 1;
         }
     }
 

@@ -35,37 +35,41 @@ fn variant(bytes: &[u8], kind: &str) -> Result<Variant> {
 /// Reads a `.commit`.
 pub(crate) fn commit(bytes: &[u8]) -> Result<Commit> {
     let variant = variant(bytes, "(a{sv}aya(say)sstayay)")?;
-    let sum = |at| -> Result<Sum> {
-        let bytes: Vec<u8> = variant.child_value(at).get().context("reading a commit")?;
-        Sum::new(&bytes)
-    };
     Ok(Commit {
-        root: Root {
-            tree: sum(6)?,
-            meta: sum(7)?,
-        },
+        root: root(&variant, 6)?,
         metadata: variant.child_value(0),
     })
 }
 
-type Files = Vec<(String, Vec<u8>)>;
-type Dirs = Vec<(String, Vec<u8>, Vec<u8>)>;
+/// The two checksums from this member on.
+fn root(of: &Variant, at: usize) -> Result<Root> {
+    Ok(Root {
+        tree: sum(of, at)?,
+        meta: sum(of, at + 1)?,
+    })
+}
+
+/// A member that is a checksum. As a slice: a `Vec` would be made of a variant for each byte.
+fn sum(of: &Variant, at: usize) -> Result<Sum> {
+    let member = of.child_value(at);
+    Sum::new(member.fixed_array().context("reading a checksum")?)
+}
+
+/// A member that is a name.
+fn name(of: &Variant, at: usize) -> Result<String> {
+    let member = of.child_value(at);
+    Ok(member.str().context("reading a name")?.to_owned())
+}
 
 /// Reads a `.dirtree`.
 pub(crate) fn dirtree(bytes: &[u8]) -> Result<DirTree> {
     let variant = variant(bytes, "(a(say)a(sayay))")?;
-    let (files, dirs): (Files, Dirs) = variant.get().context("reading a directory")?;
-    let file = |(name, sum): (String, Vec<u8>)| Ok((name, Sum::new(&sum)?));
-    let dir = |(name, tree, meta): (String, Vec<u8>, Vec<u8>)| {
-        let root = Root {
-            tree: Sum::new(&tree)?,
-            meta: Sum::new(&meta)?,
-        };
-        Ok((name, root))
-    };
+    let (files, dirs) = (variant.child_value(0), variant.child_value(1));
+    let file = |file: Variant| Ok((name(&file, 0)?, sum(&file, 1)?));
+    let dir = |dir: Variant| Ok((name(&dir, 0)?, root(&dir, 1)?));
     Ok(DirTree {
-        files: files.into_iter().map(file).collect::<Result<_>>()?,
-        dirs: dirs.into_iter().map(dir).collect::<Result<_>>()?,
+        files: files.iter().map(file).collect::<Result<_>>()?,
+        dirs: dirs.iter().map(dir).collect::<Result<_>>()?,
     })
 }
 

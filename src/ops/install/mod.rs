@@ -29,6 +29,7 @@ use crate::ops::fetching::Pull;
 use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
 use crate::ops::{Host, ordering, preflight};
+use crate::runtime::Runtime;
 use crate::state::{Finish, Transaction};
 use crate::store::Store;
 
@@ -145,7 +146,10 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     }
     preflight::require_launcher(host.root)?;
     let lock = host.write_lock("install")?;
-    let preparations = prepare::set(host, request)?;
+    let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
+    let config = config::load(host.root)?;
+    let store = Store::open(host.root, config.store)?;
+    let preparations = prepare::set(host, request, &store, &config, &runtime)?;
     let plan = Plan::new(host, request, preparations)?;
     if request.dry_run {
         return Ok(plan.outcome(true));
@@ -154,7 +158,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if plan.is_nothing() {
         return Ok(outcome);
     }
-    let (staged, rest) = stage(host, plan)?;
+    let (staged, rest) = stage(host, plan, &store)?;
     let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "install")?;
     match deploy(host, &mut transaction, request.start, &staged, &rest) {
         Ok(()) => {
@@ -176,13 +180,12 @@ struct Rest {
 }
 
 /// Stage 8: every new generation complete on disk, none of them live.
-fn stage(host: &Host, plan: Plan) -> Result<(Vec<Staged>, Rest)> {
+fn stage(host: &Host, plan: Plan, store: &Store) -> Result<(Vec<Staged>, Rest)> {
     let Plan {
         preparations,
         changes,
         start,
     } = plan;
-    let store = Store::open(host.root, config::load(host.root)?.store)?;
     let (mut staged, mut containers) = (Vec::new(), Vec::new());
     for preparation in preparations {
         let Preparation::New(prepared) = preparation else {
@@ -190,7 +193,7 @@ fn stage(host: &Host, plan: Plan) -> Result<(Vec<Staged>, Rest)> {
         };
         host.report
             .step(format!("preparing {}", prepared.record.name));
-        let (prepared, rootfs) = prepared.with_rootfs(host.root, &store)?;
+        let (prepared, rootfs) = prepared.with_rootfs(host.root, store)?;
         let content = prepared.content()?;
         let id = (&prepared.record.name, prepared.record.generation);
         staged.push(deployment::stage(host.root, id, rootfs, &content)?);

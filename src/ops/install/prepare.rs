@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::config;
+use crate::config::Config;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Values};
 use crate::contract::{self, Contract};
@@ -124,16 +124,19 @@ impl Prepared {
 }
 
 /// Prepares every image of the set.
-pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
-    let runtime = Runtime::choose(request.runtime.as_deref(), host.root)?;
-    let config = config::load(host.root)?;
-    let store = Store::open(host.root, config.store)?;
+pub(super) fn set(
+    host: &Host,
+    request: &Request,
+    store: &Store,
+    config: &Config,
+    runtime: &Runtime,
+) -> Result<Vec<Preparation>> {
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
     let protected = Protected::of(host.root, config.store)?;
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
-        let one = fetch(host, request, &store, config.network, reference)?;
+        let one = fetch(host, request, store, config.network, reference)?;
         if fetched.iter().any(|(other, _)| other.name == one.name) {
             bail!("two images of the set would both be called `{}`", one.name);
         }
@@ -154,7 +157,7 @@ pub(super) fn set(host: &Host, request: &Request) -> Result<Vec<Preparation>> {
             let context = Preparing {
                 host,
                 request,
-                runtime: &runtime,
+                runtime,
                 protected: &protected,
             };
             let given = given.of(&name, &contract.manifest, alone);
