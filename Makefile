@@ -29,6 +29,7 @@ release: ## the same, optimised
 install: release ## install the release build, stripped, below $(DESTDIR)$(prefix)
 	install -D -s -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
 	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bedplate/schema docs/schema/*.json
 
 check: ## every test, as continuous integration runs it
 	tests/check all

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -20,7 +21,9 @@ pub struct NameError {
 ///
 /// Letters, digits, `.`, `_` and `-`, beginning with a letter or a digit, at most 64 bytes: the part of
 /// systemd.unit(5)'s alphabet that is a plain file name and a valid id for every OCI runtime.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerName(String);
 
@@ -93,7 +96,9 @@ const UNIT_TYPES: [&str; 11] = [
 ];
 
 /// The full name of a systemd unit, as systemd.unit(5) defines it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
 pub struct UnitName(String);
 
@@ -162,7 +167,9 @@ impl FromStr for UnitName {
 }
 
 /// The number of one immutable deployment of a container, counted from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Generation(u32);
 

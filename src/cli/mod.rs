@@ -12,6 +12,8 @@ mod prune;
 mod pull;
 mod recover;
 mod repair;
+#[cfg(test)]
+mod schema;
 mod show;
 mod uninstall;
 mod values;

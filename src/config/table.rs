@@ -1,12 +1,13 @@
 //! What there is to set: the one table from which `bedplate config`, the errors and `docs/configuration.md` are made.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::contract::values::{Data, Origin, Value};
 
 /// A setting as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Setting {
     /// `SECTION.KEY`.
     pub name: String,

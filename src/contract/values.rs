@@ -9,6 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::builtins::{BuiltIns, is_built_in};
@@ -19,7 +20,7 @@ use crate::contract::typed::{checked, empty, from_text, from_toml};
 use crate::hint::Hinted;
 
 /// Where a value comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// bedplate itself.
@@ -44,7 +45,7 @@ impl fmt::Display for Origin {
 }
 
 /// A value and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Value {
     /// The value.
     pub data: Data,
@@ -53,7 +54,7 @@ pub struct Value {
 }
 
 /// A value without control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Data {
     /// `string`, `path`, `url`.
@@ -84,7 +85,7 @@ impl fmt::Display for Data {
 pub struct Values(BTreeMap<String, Value>);
 
 /// The values that somebody set, as a generation's record keeps them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Recorded(BTreeMap<String, Value>);
 

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use openssl::sha::sha256;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::root::{Kind, Root};
 
 /// A file, link or directory that a container brought to the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OwnedFile {
     /// Where it lies.
     pub path: PathBuf,
@@ -19,7 +20,7 @@ pub struct OwnedFile {
 }
 
 /// What was written at a path, as far as it must be known again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OwnedContent {
     /// A file with the SHA-256 of its content, in hexadecimal.

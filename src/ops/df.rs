@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment::{self, CONTAINERS, STAGING, TREE};
@@ -16,7 +17,7 @@ use crate::store::survey::Survey;
 use crate::store::usage::ImageUsage;
 
 /// What there is, and what it takes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// The images in the store, by reference.
     pub images: Vec<ImageUsage>,
@@ -27,7 +28,7 @@ pub struct Outcome {
 }
 
 /// What a container takes.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct ContainerUsage {
     /// Its name.
     pub name: String,
@@ -42,7 +43,7 @@ pub struct ContainerUsage {
 }
 
 /// Bytes on disk: each inode counts once, in the first of these that it belongs to.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Disk {
     /// What nobody needs: `bedplate prune` frees it. What a command at work has not finished counts here as well.
     pub reclaimable: u64,

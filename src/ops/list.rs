@@ -1,6 +1,7 @@
 //! `list`: the installed containers and how their units are.
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::name::{ContainerName, Generation, UnitName};
@@ -8,7 +9,7 @@ use crate::ops::Host;
 use crate::state::{self, Record};
 
 /// One installed container.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Row {
     /// Its name.
     pub name: ContainerName,

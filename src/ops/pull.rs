@@ -1,6 +1,7 @@
 //! `pull`: images into the store, to stay there whether or not they are installed.
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -19,7 +20,7 @@ pub struct Request {
 }
 
 /// What became of the images.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
@@ -28,7 +29,7 @@ pub struct Outcome {
 }
 
 /// One image.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Pulled {
     /// Its reference.
     pub image: String,
@@ -43,7 +44,7 @@ pub struct Pulled {
 }
 
 /// A layer that has to be fetched.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Layer {
     /// Its blob's digest.
     pub digest: String,

@@ -1,13 +1,14 @@
 //! `recover`: finish or undo what an interrupted command left.
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ops::Host;
 use crate::state::{Lock, Recovered};
 
 /// What there was to recover.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// The interrupted command; `None` when nothing was unfinished.
     pub command: Option<String>,

@@ -1,6 +1,7 @@
 //! `show`: all that is known of one container.
 
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment;
@@ -11,7 +12,7 @@ use crate::state::{self, Record};
 use crate::systemd::UnitState;
 
 /// One container.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Its record.
     #[serde(flatten)]

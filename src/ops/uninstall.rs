@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::hint::Hinted;
@@ -26,7 +27,7 @@ pub struct Request {
 }
 
 /// What was uninstalled.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// The containers, in the order in which they were stopped.
     pub uninstalled: Vec<ContainerName>,

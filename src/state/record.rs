@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::values::Recorded;
@@ -16,7 +17,7 @@ use crate::store::composefs::Protection;
 pub const FORMAT: u32 = 1;
 
 /// One generation of an installed container.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
     /// The format of this file, [`FORMAT`].
     pub record: u32,
@@ -64,7 +65,7 @@ pub struct Record {
 }
 
 /// How a container is ordered: roles and names.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Order {
     /// Roles it provides beside its name.
     pub provides: Vec<String>,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use ostree::{ObjectType, Repo, gio};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::hint::Hinted;
@@ -18,7 +19,7 @@ use crate::store::{REPO, ref_component};
 const HEADS: &str = "refs/heads/bedplate";
 
 /// An image that nobody needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GoneImage {
     /// As it was last asked for.
     pub image: String,
@@ -29,7 +30,7 @@ pub struct GoneImage {
 }
 
 /// A layer that no needed image has.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct GoneLayer {
     /// Of its tar stream.
     pub diff_id: String,
@@ -40,7 +41,7 @@ pub struct GoneLayer {
 }
 
 /// Files of one kind that go.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Count {
     /// How many.
     pub count: u64,

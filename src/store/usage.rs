@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::root::Link;
@@ -10,7 +11,7 @@ use crate::store::reach::Reached;
 use crate::store::survey::{Image, Survey};
 
 /// What an image takes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ImageUsage {
     /// As it was last asked for.
     pub image: String,

@@ -8,6 +8,7 @@ mod proxy;
 mod words;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::name::UnitName;
@@ -19,7 +20,7 @@ pub use offline::Offline;
 pub const OLDEST: u32 = 252;
 
 /// What systemd says of a unit; empty texts where it says nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UnitState {
     /// `LoadState`: `loaded`, `not-found`, `masked` …
     pub load: String,

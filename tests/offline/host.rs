@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::layout::{Image, Layout};
 use crate::process::{self, Run};
+use crate::schema;
 
 /// The program under test.
 pub(crate) const BEDPLATE: &str = env!("CARGO_BIN_EXE_bedplate");
@@ -106,9 +107,13 @@ impl Host {
             .env_remove("RUST_LOG");
     }
 
-    /// Runs the program to its end.
+    /// Runs the program to its end; what it prints as JSON must be as its schema says.
     pub(crate) fn run(&self, args: &[&str]) -> Run {
-        process::run(&mut self.command(args))
+        let run = process::run(&mut self.command(args));
+        if args.contains(&"--json") && !run.stdout.is_empty() {
+            schema::check(args, &run.stdout);
+        }
+        run
     }
 
     /// Runs the program, which must succeed; its stdout.

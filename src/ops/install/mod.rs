@@ -16,6 +16,7 @@ mod verify;
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -82,7 +83,7 @@ impl Start {
 }
 
 /// What became of the set.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
@@ -93,7 +94,7 @@ pub struct Outcome {
 }
 
 /// One container of the set.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Installed {
     /// Its name.
     pub name: ContainerName,
@@ -116,7 +117,7 @@ pub struct Installed {
 }
 
 /// What was done to a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// It is new.
@@ -128,7 +129,7 @@ pub enum Action {
 }
 
 /// An order drop-in that changes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct DropIn {
     /// Its path.
     pub path: PathBuf,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment::{self, CONTAINERS};
@@ -20,7 +21,7 @@ use crate::systemd::links::LINKS;
 const UNIT_DIRS: [&str; 3] = [UNIT_DIR, LINKS, "/run/systemd/system"];
 
 /// A generation that goes.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct GoneGeneration {
     /// The container.
     pub container: ContainerName,
@@ -31,7 +32,7 @@ pub struct GoneGeneration {
 }
 
 /// A generation that stays because it is in use.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Held {
     /// The container.
     pub container: ContainerName,

@@ -6,6 +6,7 @@
 mod generations;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment;
@@ -26,7 +27,7 @@ pub struct Request {
 
 /// What went, and how much that freed: each thing's bytes are those that no other thing above it in this list
 /// accounts for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was removed: this is what would go.
     pub dry_run: bool,

@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -38,7 +39,7 @@ pub struct Request {
 }
 
 /// What became of the faults.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
@@ -55,7 +56,7 @@ pub struct Outcome {
 }
 
 /// Something that was repaired.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Repaired {
     /// What it is.
     pub thing: Thing,
@@ -66,7 +67,7 @@ pub struct Repaired {
 }
 
 /// Something that could not be repaired.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Left {
     /// What is wrong.
     #[serde(flatten)]
@@ -76,7 +77,7 @@ pub struct Left {
 }
 
 /// Something that was moved out of the way: nothing is ever deleted.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Kept {
     /// Where it lay.
     pub path: PathBuf,

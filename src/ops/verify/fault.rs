@@ -1,12 +1,13 @@
 //! A fault as the operator is told of it: what, where, whom it concerns.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::name::{ContainerName, Generation};
 use crate::store::verify::defect::{Defect, Finding};
 
 /// What is damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thing {
     /// A container's record.
@@ -30,7 +31,7 @@ pub enum Thing {
 }
 
 /// Where a damaged thing is used.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct Place {
     /// The container, if it is one's.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +47,7 @@ pub struct Place {
 }
 
 /// Something that is not as it was installed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Fault {
     /// What it is.
     pub thing: Thing,

@@ -8,6 +8,7 @@ pub(crate) mod subject;
 pub(crate) mod survey;
 
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 pub use fault::{Fault, Place, Thing};
@@ -27,7 +28,7 @@ pub struct Request {
 }
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// What is not as it was installed.
     pub faults: Vec<Fault>,

@@ -1,5 +1,6 @@
 //! The graph for programs.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::name::{ContainerName, UnitName};
@@ -7,7 +8,7 @@ use crate::order::draw::View;
 use crate::order::{EdgeKind, States};
 
 /// The graph as `bedplate graph --json` prints it. Keys are stable; every key is always there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Document {
     /// The units, what starts first in front; host units only as far as they are present.
     pub nodes: Vec<DocumentNode>,
@@ -20,7 +21,7 @@ pub struct Document {
 }
 
 /// A unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DocumentNode {
     /// The container's name; of a host unit the unit's.
     pub name: String,
@@ -37,7 +38,7 @@ pub struct DocumentNode {
 }
 
 /// `to` waits until `from` is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DocumentEdge {
     /// The `name` of the unit that starts first.
     pub from: String,
@@ -50,7 +51,7 @@ pub struct DocumentEdge {
 }
 
 /// A requirement that nothing provides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DocumentMissing {
     /// Who requires it.
     pub container: ContainerName,
