@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The format this build writes and the newest it reads.
@@ -35,7 +36,7 @@ pub struct LaunchPlan {
 }
 
 /// `Type=` of systemd.service(5), as far as system containers use it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceType {
     /// Ready when the payload says so.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
@@ -22,6 +23,9 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("config", of::<ops::config::Outcome>()),
         ("df", of::<ops::df::Outcome>()),
         ("graph", of::<order::Document>()),
+        ("images", of::<Vec<ops::images::Row>>()),
+        ("images-remove", of::<ops::images::remove::Outcome>()),
+        ("images-show", of::<ops::images::show::Outcome>()),
         ("install", of::<ops::install::Outcome>()),
         ("list", of::<Vec<ops::list::Row>>()),
         ("prune", of::<ops::prune::Outcome>()),
@@ -30,14 +34,24 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("repair", of::<ops::repair::Outcome>()),
         ("show", of::<ops::show::Outcome>()),
         ("uninstall", of::<ops::uninstall::Outcome>()),
+        ("values", of::<ops::values::Outcome>()),
         ("verify", of::<ops::verify::Outcome>()),
     ]
 }
 
 /// The schema of what is written, in JSON Schema's draft 2020-12.
 fn of<T: JsonSchema>() -> Schema {
-    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let settings = SchemaSettings::draft2020_12()
+        .for_serialize()
+        .with_transform(RecursiveTransform(may_grow));
     settings.into_generator().into_root_schema_for::<T>()
+}
+
+/// Keys may be added, also to what is refused with unknown keys where it is read.
+fn may_grow(schema: &mut Schema) {
+    if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
+        schema.remove("additionalProperties");
+    }
 }
 
 /// As it is published. Descriptions are the types' own: what is a link there is a name here.

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The contract version that this build understands.
 pub const CONTRACT: u32 = 1;
 
 /// The whole file. Unknown keys are errors: `needs` is how the contract grows.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// The contract version, [`CONTRACT`].
@@ -53,7 +54,7 @@ impl Default for Manifest {
 }
 
 /// A declared variable: with neither `default` nor `required = true` it is empty text, `false`, `0` or `[]`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Declaration {
     /// What may be written into it.
@@ -61,6 +62,7 @@ pub struct Declaration {
     pub kind: ValueType,
     /// Its value when nobody sets it, as TOML of the declared type.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub default: Option<toml::Value>,
     /// It has no default: whoever installs the image sets it.
     #[serde(default)]
@@ -70,7 +72,7 @@ pub struct Declaration {
 }
 
 /// The types of values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueType {
     /// Any text of one line.
@@ -90,7 +92,7 @@ pub enum ValueType {
 }
 
 /// `[container]`: what the container may do and see.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Container {
     /// User name or id, with `:group` if wanted; absent: the image's `User`. A template.
@@ -128,7 +130,7 @@ impl Default for Container {
 }
 
 /// Whether the container shares a namespace with the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
     /// The host's.
@@ -138,7 +140,7 @@ pub enum Namespace {
 }
 
 /// A bind mount.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     /// The host path, a template.
@@ -157,7 +159,7 @@ pub struct Mount {
 }
 
 /// Whether a mount may be written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     /// Read-only.
@@ -168,7 +170,7 @@ pub enum Access {
 }
 
 /// Propagation of a bind mount; each is recursive (`rbind`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Propagation {
     /// None in either direction.
@@ -181,7 +183,7 @@ pub enum Propagation {
 }
 
 /// `[service]`: what systemd is told.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
     /// `Type=`; absent: `exec`.
@@ -246,7 +248,7 @@ impl Default for Service {
 }
 
 /// `notify` of `[service]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum NotifyRule {
     /// The real socket for a payload that cannot misuse it, else the launcher's proxy.
@@ -258,7 +260,7 @@ pub enum NotifyRule {
 }
 
 /// `stage` of `[service]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Before basic.target.
@@ -268,7 +270,7 @@ pub enum Stage {
 }
 
 /// `Restart=` of systemd.service(5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Restart {
     /// Never.
@@ -288,7 +290,7 @@ pub enum Restart {
 }
 
 /// Directories that systemd makes before a start, systemd.exec(5).
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Directories {
     /// Below `/var/lib`; kept. Templates.
@@ -302,7 +304,7 @@ pub struct Directories {
 }
 
 /// A directory below `/run`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeDirectory {
     /// Its path below `/run`. A template.
@@ -313,7 +315,7 @@ pub struct RuntimeDirectory {
 }
 
 /// `[health]`: how an update judges the service, beside readiness.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
     /// What is asked.
@@ -342,7 +344,7 @@ fn five_seconds() -> String {
 }
 
 /// A probe: templates.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Probe {
     /// A URL that must answer 2xx, asked from the host.
@@ -354,7 +356,7 @@ pub enum Probe {
 }
 
 /// `[files]`: the files of `hostfs/`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Files {
     /// From the path in `hostfs/` to the path on the host; both begin with `/`; the latter is a template.

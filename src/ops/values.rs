@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -51,7 +52,7 @@ impl fmt::Display for Subject {
 }
 
 /// The values.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// The container; `None` when an image was asked for.
     pub container: Option<ContainerName>,
@@ -66,7 +67,7 @@ pub struct Outcome {
 }
 
 /// A declared value.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Declared {
     /// Its name.
     pub name: String,
@@ -86,7 +87,7 @@ pub struct Declared {
 }
 
 /// A built-in variable.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct BuiltIn {
     /// Its name.
     pub name: &'static str,

@@ -35,7 +35,7 @@ pub(crate) fn check(args: &[&str], printed: &str) {
     );
 }
 
-/// JSON Schema as far as the published ones use it; a word that is not known here is an error, never passed over.
+/// JSON Schema, as far as the published ones use it; a word that is not known here is an error, never passed over.
 struct Checker<'a> {
     root: &'a Value,
 }
@@ -159,6 +159,9 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["pull", &image.reference]);
     json(&["install", "--dry-run", &image.reference]);
     json(&["install", &image.reference]);
+    json(&["images"]);
+    json(&["images", "show", &image.reference]);
+    json(&["values", "etcd"]);
     json(&["list"]);
     json(&["show", "etcd"]);
     json(&["graph"]);
@@ -166,6 +169,7 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["verify"]);
     json(&["repair"]);
     json(&["uninstall", "etcd"]);
+    json(&["images", "remove", &image.reference]);
     json(&["prune"]);
     json(&["recover"]);
     let published: BTreeSet<String> = fs::read_dir(dir())

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
 use containers_image_proxy::oci_spec::image::ImageConfiguration;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment;
@@ -20,7 +21,7 @@ use crate::store::{Store, StoredImage};
 pub use crate::ops::images::wanted::Wanted;
 
 /// An image in the store.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Row {
     /// The reference it is kept by, or was last asked for by; empty when another version of bedplate stored it.
     pub image: String,

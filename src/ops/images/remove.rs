@@ -1,6 +1,7 @@
 //! `images remove`: images that are no longer kept. Their files go with the next `prune`.
 
 use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -19,7 +20,7 @@ pub struct Request {
 }
 
 /// What became of the images.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
@@ -28,7 +29,7 @@ pub struct Outcome {
 }
 
 /// One image.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Removed {
     /// Its reference.
     pub image: String,

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use containers_image_proxy::oci_spec::image::{
     Config, Descriptor, Digest, ImageConfiguration, ImageManifest,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
@@ -29,7 +30,7 @@ pub struct Request {
 }
 
 /// One image.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Its reference.
     pub image: String,
@@ -52,6 +53,7 @@ pub struct Outcome {
     /// Annotations of its manifest.
     pub annotations: BTreeMap<String, String>,
     /// `config` of its config, in OCI's own keys; the labels are above.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub config: Config,
     /// Its layers, lowest first.
     pub layers: Vec<Layer>,
@@ -62,7 +64,7 @@ pub struct Outcome {
 }
 
 /// A layer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Layer {
     /// Its blob's digest.
     pub digest: String,
@@ -77,7 +79,7 @@ pub struct Layer {
 }
 
 /// A contract: `manifest.toml` with its defaults, and what lies beside it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Exports {
     /// `manifest.toml`, in its own keys.
     #[serde(flatten)]
