@@ -4,7 +4,9 @@
     reason = "this is the seam the lint points to"
 )]
 
+use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -39,6 +41,21 @@ impl Program {
         Self(command)
     }
 
+    /// A program that is to take this one's place, with its stdin, environment and terminal: see
+    /// [`Program::replace`]. What systemd told this process about notification and sockets is not handed on.
+    pub fn successor(name: impl AsRef<OsStr>) -> Self {
+        let mut command = Command::new(name);
+        for variable in [
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "LISTEN_FDNAMES",
+            "LISTEN_PID",
+        ] {
+            command.env_remove(variable);
+        }
+        Self(command)
+    }
+
     /// Adds one argument.
     #[must_use]
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -58,6 +75,20 @@ impl Program {
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(name, value);
         self
+    }
+
+    /// Gives it nothing to read.
+    #[must_use]
+    pub fn without_stdin(mut self) -> Self {
+        self.0.stdin(Stdio::null());
+        self
+    }
+
+    /// Takes this process's place: what it exits with is what this process exits with. Returns only an error.
+    pub fn replace(mut self) -> Result<Infallible> {
+        tracing::debug!(argv = ?self.0, "becoming");
+        let error = self.0.exec();
+        Err(error).with_context(|| format!("running `{}`", self.0.get_program().display()))
     }
 
     /// Runs it to its end, whatever its exit status.

@@ -4,10 +4,12 @@
 use std::process::ExitCode;
 
 use crate::hint;
+use crate::ops::exec::CannotRun;
 use crate::state::NeedsRecover;
 
-/// Prints the error with its remedies and gives the exit status: 1, the host is as before; 3, it needs `recover`.
-pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
+/// Prints the error with its remedies and gives the exit status: `failed`, the host is as before; 3, it needs
+/// `recover`; or why a command cannot be run.
+pub(crate) fn print(error: &anyhow::Error, failed: u8) -> ExitCode {
     if broken_pipe(error) {
         return ExitCode::SUCCESS;
     }
@@ -26,7 +28,8 @@ pub(crate) fn print(error: &anyhow::Error) -> ExitCode {
         eprintln!("hint: mend the cause, then run `bedplate recover`");
         return ExitCode::from(3);
     }
-    ExitCode::from(1)
+    let command = error.downcast_ref::<CannotRun>();
+    ExitCode::from(command.map_or(failed, |command| command.status))
 }
 
 /// The kernel refused: a file of root's, most often.

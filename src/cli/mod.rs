@@ -3,6 +3,7 @@
 mod config;
 mod df;
 mod error;
+mod exec;
 mod graph;
 mod images;
 mod install;
@@ -82,6 +83,8 @@ enum Command {
     Show(show::Args),
     /// Show what an image can be told, or what a container has been told
     Values(values::Args),
+    /// Run a command in a running system container
+    Exec(exec::Args),
     /// Show in which order the system containers start
     Graph(graph::Args),
     /// Check every file of the system containers against its checksum
@@ -104,7 +107,7 @@ pub fn main() -> ExitCode {
     log(cli.global.verbose);
     match dispatch(&cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::print(&error),
+        Err(error) => error::print(&error, cli.command.failed()),
     }
 }
 
@@ -130,6 +133,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
         Command::Values(args) => values::run(&host, args, &output),
+        Command::Exec(args) => match exec::run(&host, args)? {},
         Command::Graph(args) => graph::run(&host, args, &output),
         Command::Verify(args) => verify::run(&host, args, &output),
         Command::Repair(args) => repair::run(&host, args, &output),
@@ -141,6 +145,14 @@ fn dispatch(cli: &Cli) -> Result<()> {
 }
 
 impl Command {
+    /// The exit status when it fails and the host is as it was; of `exec` the others are the command's own.
+    fn failed(&self) -> u8 {
+        match self {
+            Self::Exec(_) => 125,
+            _ => 1,
+        }
+    }
+
     /// Whether the verb may change the host.
     fn writes(&self) -> bool {
         match self {

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod df;
+pub mod exec;
 pub mod fetching;
 pub mod graph;
 pub mod images;

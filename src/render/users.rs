@@ -41,7 +41,11 @@ pub struct Identity {
 impl Users {
     /// Reads `/etc/passwd` and `/etc/group` below `rootfs`, links resolved inside it; an absent file is empty.
     pub fn read(rootfs: &Path) -> Result<Self> {
-        let root = Root::open(rootfs)?;
+        Self::of(&Root::open(rootfs)?)
+    }
+
+    /// The same of a root that is open.
+    pub fn of(root: &Root) -> Result<Self> {
         let text = |path: &str| -> Result<String> {
             let content = root
                 .read(path)

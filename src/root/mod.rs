@@ -61,6 +61,14 @@ impl Root {
         Ok(Self { dir, path })
     }
 
+    /// The root of a process, with all that is mounted there for it.
+    pub fn of_process(pid: u32) -> Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/root"));
+        let opening = || format!("opening the root `{}`", path.display());
+        let dir = rustix::fs::openat(CWD, &path, DIR_FLAGS, Mode::empty()).with_context(opening)?;
+        Ok(Self { dir, path })
+    }
+
     /// Whether this is the running host's own root.
     pub fn is_host(&self) -> bool {
         self.path == Path::new("/")
@@ -155,14 +163,19 @@ impl Root {
 
     /// Whether a directory lies at `path`, links followed inside the root; nothing there is `None`.
     pub fn leads_to_dir(&self, path: impl AsRef<Path>) -> Result<Option<bool>> {
+        let found = self.leads_to(path)?;
+        Ok(found.map(|(kind, _)| kind == Kind::Dir))
+    }
+
+    /// What lies at `path` and its permission bits, links followed inside the root; nothing there is `None`.
+    pub fn leads_to(&self, path: impl AsRef<Path>) -> Result<Option<(Kind, u32)>> {
         let path = path.as_ref();
         let looking = || format!("looking at `{}`", path.display());
         match self.open_at(path, OFlags::PATH | OFlags::CLOEXEC) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd).with_context(looking)?;
-                Ok(Some(
-                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
-                ))
+                let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
+                Ok(Some((kind, stat.st_mode & 0o7777)))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e).with_context(looking),

@@ -5,7 +5,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
 
 use crate::exec;
 use crate::hint::Hinted;
@@ -43,6 +44,16 @@ pub enum RuntimeKind {
     Runc,
     /// Any other that keeps to the OCI command line.
     Other,
+}
+
+/// What a runtime says of a container: the state of OCI's runtime specification.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct State {
+    /// `created`, `running`, `stopped`, or of the runtime's own.
+    pub status: String,
+    /// The payload's process id on the host; 0 when it has ended.
+    #[serde(default)]
+    pub pid: u32,
 }
 
 impl Runtime {
@@ -93,18 +104,49 @@ impl Runtime {
 
     /// The words that run a command in the started container; the command's own words follow.
     pub fn exec_argv(&self, name: &ContainerName) -> Vec<String> {
+        self.argv(name, &["exec".to_owned(), name.to_string()])
+    }
+
+    /// The words that run the process of a file in the started container.
+    pub fn exec_process_argv(&self, name: &ContainerName, file: &str) -> Vec<String> {
+        let process = format!("--process={file}");
+        self.argv(name, &["exec".to_owned(), process, name.to_string()])
+    }
+
+    /// What the runtime says of the container; `None` when it knows of none, as before a start and after the end.
+    pub fn state(&self, name: &ContainerName, root: &Root) -> Result<Option<State>> {
+        if root
+            .kind(Path::new(&state_dir(name)).join(name.as_str()))?
+            .is_none()
+        {
+            return Ok(None);
+        }
+        let asking = || format!("asking `{}` for the state of `{name}`", self.path.display());
+        let argv = self.argv(name, &["state".to_owned(), name.to_string()]);
+        let said = exec::Program::new(&self.path).args(&argv[1..]).run();
+        serde_json::from_str(&said.with_context(asking)?)
+            .with_context(asking)
+            .map(Some)
+    }
+
+    fn argv(&self, name: &ContainerName, words: &[String]) -> Vec<String> {
         let mut argv = vec![
             self.path.display().to_string(),
             "--root".to_owned(),
-            format!("/run/bedplate/{name}/oci"),
+            state_dir(name),
         ];
         if self.kind == RuntimeKind::Crun {
             // As the launcher made it: the payload stays in the unit's own, delegated group.
             argv.push("--cgroup-manager=cgroupfs".to_owned());
         }
-        argv.extend(["exec".to_owned(), name.to_string()]);
+        argv.extend_from_slice(words);
         argv
     }
+}
+
+/// Where the runtime keeps what it knows of the container.
+fn state_dir(name: &ContainerName) -> String {
+    format!("/run/bedplate/{name}/oci")
 }
 
 /// Refuses what could mean something else in a unit.
