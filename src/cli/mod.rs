@@ -8,6 +8,7 @@ mod graph;
 mod images;
 mod install;
 mod list;
+mod logs;
 mod output;
 mod prune;
 mod pull;
@@ -83,6 +84,8 @@ enum Command {
     Show(show::Args),
     /// Show what an image can be told, or what a container has been told
     Values(values::Args),
+    /// Show what system containers have said, and systemd about them
+    Logs(logs::Args),
     /// Run a command in a running system container
     Exec(exec::Args),
     /// Show in which order the system containers start
@@ -133,6 +136,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
         Command::Values(args) => values::run(&host, args, &output),
+        Command::Logs(args) => match logs::run(&host, args, &output)? {},
         Command::Exec(args) => match exec::run(&host, args)? {},
         Command::Graph(args) => graph::run(&host, args, &output),
         Command::Verify(args) => verify::run(&host, args, &output),

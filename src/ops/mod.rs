@@ -8,6 +8,7 @@ pub mod graph;
 pub mod images;
 pub mod install;
 pub mod list;
+pub mod logs;
 mod ordering;
 pub mod preflight;
 pub mod prune;

@@ -31,6 +31,7 @@ mod files;
 mod full;
 mod images;
 mod images_verb;
+mod inside;
 mod lock;
 mod network;
 mod order;

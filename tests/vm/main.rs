@@ -14,6 +14,7 @@ mod guest;
 mod host;
 mod hosts;
 mod images;
+mod inside;
 mod machine;
 mod product;
 mod qemu;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         cluster::STORIES,
         unit::STORIES,
         failing::STORIES,
+        inside::STORIES,
         hosts::STORIES,
         uninstall::STORIES,
         composefs::STORIES,

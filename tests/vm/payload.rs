@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `say TEXT` | writes a line |
 //! | `env NAME` | writes `NAME=value` |
+//! | `show FILE` | writes what is in it |
+//! | `terminal` | writes whether it has one |
 //! | `tell MESSAGE` | sends it to the notify socket |
 //! | `forge FILE` | tells systemd that the process id in FILE is the main process, alone and with a READY |
 //! | `await FILE` | waits until FILE is there |
@@ -19,6 +21,7 @@
     reason = "it runs alone in a container and speaks to the journal"
 )]
 
+use std::io::IsTerminal as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::ExitCode;
@@ -55,6 +58,8 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
     match verb {
         "say" => println!("{rest}"),
         "env" => println!("{rest}={}", std::env::var(rest)?),
+        "show" => print!("{}", std::fs::read_to_string(rest)?),
+        "terminal" => println!("terminal={}", std::io::stdin().is_terminal()),
         "tell" => tell(rest)?,
         "forge" => {
             let victim = std::fs::read_to_string(rest)?;

@@ -19,6 +19,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether JSON is asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// Shows the outcome as JSON, or as what `text` makes of it.
     pub(crate) fn show<T: Serialize>(
         &self,
