@@ -4,6 +4,7 @@
 use std::process::ExitCode;
 
 use crate::hint;
+use crate::ops::chain;
 use crate::ops::exec::CannotRun;
 use crate::state::NeedsRecover;
 
@@ -52,38 +53,10 @@ fn full(error: &anyhow::Error) -> bool {
         .any(|reason| text.contains(reason))
 }
 
-/// The chain of causes. Some libraries end an error's text with that of its cause: then it is not said again.
-fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 /// Whoever reads stdout has seen enough: `bedplate list | head -1`.
 fn broken_pipe(error: &anyhow::Error) -> bool {
     error
         .root_cause()
         .downcast_ref::<std::io::Error>()
         .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::anyhow;
-
-    use super::*;
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let error = anyhow!("no such file")
-            .context("connecting to `x`: no such file")
-            .context("reading");
-        assert_eq!(chain(&error), "reading: connecting to `x`: no such file");
-    }
 }

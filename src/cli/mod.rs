@@ -2,6 +2,7 @@
 
 mod config;
 mod df;
+mod doctor;
 mod error;
 mod exec;
 mod graph;
@@ -98,6 +99,8 @@ enum Command {
     Df,
     /// Remove what no image kept, no generation and no process needs
     Prune(prune::Args),
+    /// Look whether the host is fit for system containers and all is as recorded, and say what to do
+    Doctor,
     /// Show every setting of this host and where it comes from
     Config,
     /// Finish or undo what an interrupted command left
@@ -143,6 +146,7 @@ fn dispatch(cli: &Cli) -> Result<()> {
         Command::Repair(args) => repair::run(&host, args, &output),
         Command::Df => df::run(&host, &output),
         Command::Prune(args) => prune::run(&host, args, &output),
+        Command::Doctor => doctor::run(&host, &output),
         Command::Config => config::run(&host, &output),
         Command::Recover => recover::run(&host, &output),
     }

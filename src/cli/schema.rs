@@ -15,13 +15,14 @@ use crate::{ops, order};
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema");
 
 /// The verbs whose output is not an outcome: `--json` means nothing to them.
-const WITHOUT: [&str; 0] = [];
+const WITHOUT: [&str; 2] = ["exec", "logs"];
 
 /// Each verb with the schema of its outcome.
 fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
         ("config", of::<ops::config::Outcome>()),
         ("df", of::<ops::df::Outcome>()),
+        ("doctor", of::<ops::doctor::Outcome>()),
         ("graph", of::<order::Document>()),
         ("images", of::<Vec<ops::images::Row>>()),
         ("images-remove", of::<ops::images::remove::Outcome>()),

@@ -86,7 +86,7 @@ pub(crate) fn plural(count: usize, what: &str) -> String {
 }
 
 /// What is wrong on one line, and below it whom it concerns.
-fn fault(fault: &Fault) -> String {
+pub(crate) fn fault(fault: &Fault) -> String {
     let defects: Vec<String> = fault.defects.iter().map(ToString::to_string).collect();
     let mut line = format!(
         "{} {}: {}",

@@ -6,7 +6,7 @@
 mod explain;
 mod knock;
 mod mirrors;
-mod policy;
+pub(crate) mod policy;
 mod proxy;
 pub mod reference;
 pub mod remote;

@@ -11,12 +11,15 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::image::reference::{ImageRef, Transport};
+
+/// The oldest release whose image proxy serves us.
+const OLDEST: (u32, u32) = (1, 9);
 
 /// The first release whose proxy applies the policy.
 const ENFORCING: (u32, u32) = (1, 14);
@@ -46,40 +49,66 @@ struct Requirement {
 ///
 /// Which skopeo there is matters only where more is asked than yes or no: asking it costs as much as a request.
 pub(crate) fn check(reference: &ImageRef) -> Result<()> {
-    // The order of containers-policy.json(5).
-    let own = std::env::var_os("HOME")
-        .map(|home| PathBuf::from(home).join(".config/containers/policy.json"));
-    let host = PathBuf::from("/etc/containers/policy.json");
-    let path = own.filter(|path| path.exists()).unwrap_or(host);
-    let reading = || format!("reading the signature policy `{}`", path.display());
-    let judged = std::fs::read_to_string(&path)
-        .with_context(reading)
-        .hint(MISSING)
-        .and_then(|text| {
-            judge(reference, &text)
-                .with_context(|| format!("applying the signature policy `{}`", path.display()))
-        });
+    let judged = read().and_then(|(path, policy)| {
+        judge(reference, &policy)
+            .with_context(|| format!("applying the signature policy `{}`", path.display()))
+    });
     let Err(error) = judged else {
         return Ok(());
     };
-    let version = Program::new("skopeo")
-        .arg("--version")
-        .run()
-        .hint("apt-get install skopeo")?;
-    if enforces(&version) {
+    if number(&version()?) >= ENFORCING {
         return Ok(());
     }
     Err(error)
 }
 
-fn enforces(version: &str) -> bool {
-    let number = version.split_whitespace().last().unwrap_or_default();
-    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) >= ENFORCING
+/// The host's policy in a few words.
+pub(crate) fn summary() -> Result<String> {
+    let (path, policy) = read()?;
+    let default: Vec<_> = policy.default.iter().map(|r| r.kind.as_str()).collect();
+    Ok(format!(
+        "{}, by default `{}`",
+        path.display(),
+        default.join(", ")
+    ))
 }
 
-fn judge(reference: &ImageRef, policy: &str) -> Result<()> {
-    let policy: Policy = serde_json::from_str(policy)?;
+/// What the installed skopeo calls itself; an error if it is too old for us.
+pub(crate) fn skopeo() -> Result<String> {
+    let version = version()?;
+    if number(&version) < OLDEST {
+        return Err(anyhow!("{} is too old", version.trim())).hint("install skopeo 1.9.3 or newer");
+    }
+    Ok(version.trim().to_owned())
+}
+
+fn version() -> Result<String> {
+    let skopeo = Program::new("skopeo").arg("--version");
+    skopeo.run().hint("apt-get install skopeo")
+}
+
+/// The policy that counts, and where it lies: the order of containers-policy.json(5).
+fn read() -> Result<(PathBuf, Policy)> {
+    let own = std::env::var_os("HOME")
+        .map(|home| PathBuf::from(home).join(".config/containers/policy.json"));
+    let host = PathBuf::from("/etc/containers/policy.json");
+    let path = own.filter(|path| path.exists()).unwrap_or(host);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("reading the signature policy `{}`", path.display()))
+        .hint(MISSING)?;
+    let policy = serde_json::from_str(&text)
+        .with_context(|| format!("applying the signature policy `{}`", path.display()))?;
+    Ok((path, policy))
+}
+
+/// The first two parts of a version.
+fn number(version: &str) -> (u32, u32) {
+    let number = version.split_whitespace().last().unwrap_or_default();
+    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn judge(reference: &ImageRef, policy: &Policy) -> Result<()> {
     let transport = reference.transport_name();
     let section = policy.transports.get(transport);
     let found = section.and_then(|section| scopes(reference).iter().find_map(|s| section.get(s)));
@@ -147,6 +176,7 @@ mod tests {
     #[test]
     fn the_most_specific_scope_decides() {
         let rejected = |text: &str| Some(format!("`{text}` is rejected by policy"));
+        let policy = serde_json::from_str(POLICY).unwrap();
         for (text, error) in [
             ("docker://good.example/a/b:1", None),
             (
@@ -180,10 +210,10 @@ mod tests {
             ("docker-daemon:etcd:1", None),
             ("dir:/srv/images", rejected("dir:/srv/images")),
         ] {
-            let found = judge(&text.parse().unwrap(), POLICY).err();
+            let found = judge(&text.parse().unwrap(), &policy).err();
             assert_eq!(found.map(|error| error.to_string()), error);
         }
-        let error = judge(&"dir:/x".parse().unwrap(), POLICY).unwrap_err();
+        let error = judge(&"dir:/x".parse().unwrap(), &policy).unwrap_err();
         assert_eq!(hints(&error)[0].0, REFUSED);
     }
 
@@ -197,7 +227,7 @@ mod tests {
             ("skopeo version 2.0", true),
             ("", false),
         ] {
-            assert_eq!(enforces(version), expected, "{version}");
+            assert_eq!(number(version) >= ENFORCING, expected, "{version}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod df;
+pub mod doctor;
 pub mod exec;
 pub mod fetching;
 pub mod graph;
@@ -88,5 +89,33 @@ pub fn manager(root: &Root, writes: bool) -> Result<Box<dyn Systemd + '_>> {
             tracing::warn!("{error:#}");
             Ok(Box::new(Offline::new(root)?))
         }
+    }
+}
+
+/// The chain of an error's causes as one line. Some libraries end an error's text with that of its cause: then it is not said again.
+pub fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let error = anyhow!("no such file")
+            .context("connecting to `x`: no such file")
+            .context("reading");
+        assert_eq!(chain(&error), "reading: connecting to `x`: no such file");
     }
 }

@@ -23,9 +23,6 @@ const DIRECTORIES: [&str; 6] = [
     "/bin",
 ];
 
-/// The runtimes looked for, the preferred one first.
-const KNOWN: [&str; 2] = ["crun", "runc"];
-
 /// A runtime of the target host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Runtime {
@@ -57,12 +54,15 @@ pub struct State {
 }
 
 impl Runtime {
+    /// The runtimes looked for, the preferred one first.
+    pub const KNOWN: [&str; 2] = ["crun", "runc"];
+
     /// The runtime that `wanted` names, or the first of crun and runc that `root` has.
     ///
     /// `wanted` is a name looked up in the search path, or an absolute path of the target host.
     pub fn choose(wanted: Option<&str>, root: &Root) -> Result<Self> {
         let Some(wanted) = wanted else {
-            return KNOWN
+            return Self::KNOWN
                 .iter()
                 .find_map(|name| look_up(name, root).transpose())
                 .transpose()?

@@ -36,7 +36,7 @@ mod queue;
 mod reach;
 pub(crate) mod repair;
 pub mod settings;
-mod space;
+pub(crate) mod space;
 pub mod survey;
 pub(crate) mod tree;
 mod unsynced;
@@ -61,7 +61,7 @@ use crate::store::objects::Objects;
 use crate::store::settings::Settings;
 
 /// Where the repository lies in the host root.
-const REPO: &str = "/var/lib/bedplate/repo";
+pub(crate) const REPO: &str = "/var/lib/bedplate/repo";
 
 /// What libostree would write; see [`Store::open`].
 const CONFIG: &[u8] = b"[core]\nrepo_version=1\nmode=bare\n";

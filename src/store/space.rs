@@ -9,6 +9,7 @@
 //!   than one inode for each 12 KiB of it: **a note**, and it is tried. An import that runs out of room does no harm.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
@@ -90,6 +91,15 @@ impl Store {
             .iter()
             .any(|i| i.reference.repository() == repository))
     }
+}
+
+/// How much of the file system of a directory is free, in percent, and of its inodes: the lesser.
+pub(crate) fn free_percent(dir: &Path) -> Result<u64> {
+    let stat = statvfs(dir)
+        .with_context(|| format!("asking for the free space of `{}`", dir.display()))?;
+    let percent = |free: u64, all: u64| (free.saturating_mul(100)).checked_div(all);
+    let bytes = percent(stat.f_bfree, stat.f_blocks).unwrap_or(100);
+    Ok(bytes.min(percent(stat.f_ffree, stat.f_files).unwrap_or(100)))
 }
 
 /// What root may still use.

@@ -26,6 +26,7 @@ mod contracts;
 mod crash;
 mod crash_store;
 mod df;
+mod doctor;
 mod extremes;
 mod files;
 mod full;

@@ -61,6 +61,15 @@ fn boots(story: &Story, suite: Suite, version: &str) -> Result<()> {
             == 7
     );
 
+    let doctor = guest.ok(&["bedplate", "doctor"])?;
+    for line in [
+        "  ok      systemd ",
+        "  ok      control groups ",
+        "  ok      skopeo ",
+    ] {
+        ensure!(doctor.contains(line), "{doctor}");
+    }
+
     for runtime in suite.runtimes()? {
         runs_container(&guest, runtime)?;
     }

@@ -53,6 +53,10 @@ fn has_no_bus(guest: &Guest) -> Result<()> {
         ensure!(said.contains("alpha"), "{said}");
     }
     product::does(guest, &["show", "alpha"])?;
+    let doctor = guest.run(&["bedplate", "doctor"])?;
+    ensure!(doctor.status == 1, "{}", doctor.stdout);
+    let says = "  broken  systemd           connecting to systemd over D-Bus";
+    ensure!(doctor.stdout.contains(says), "{}", doctor.stdout);
     guest.ok(&["systemctl", "start", "dbus.socket"])?;
     product::is_gone(guest, &["payload"])?;
     product::does(guest, &["uninstall", "alpha"])?;

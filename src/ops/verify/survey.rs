@@ -46,14 +46,30 @@ impl Survey {
         survey.inspect(host, all_images)?;
         survey.sweep(host, all_images);
         survey.compare(host)?;
-        let live: Vec<Record> = survey
-            .subjects
-            .iter()
-            .filter(|s| s.live)
-            .map(|s| s.record.clone())
-            .collect();
-        survey.order = files::order(host, &live, names)?;
+        survey.order = survey.order(host, names)?;
         Ok(survey)
+    }
+
+    /// Looks at the records, at what was rendered, and at the order; at nothing in the store.
+    pub(crate) fn outside(host: &Host) -> Result<Self> {
+        let mut survey = Self::begin(host, &[])?;
+        for subject in survey.subjects.iter().enumerate() {
+            survey
+                .files
+                .extend(files::check(host, subject, &mut survey.notes)?);
+        }
+        // Without the host's roles it is not known.
+        if config::load(host.root).is_ok() {
+            survey.order = survey.order(host, &[])?;
+        }
+        Ok(survey)
+    }
+
+    /// The order that the live set asks for and has not.
+    fn order(&self, host: &Host, names: &[ContainerName]) -> Result<Order> {
+        let live = self.subjects.iter().filter(|subject| subject.live);
+        let live: Vec<Record> = live.map(|subject| subject.record.clone()).collect();
+        files::order(host, &live, names)
     }
 
     /// The subjects that were asked for.

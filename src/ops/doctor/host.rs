@@ -1,0 +1,89 @@
+//! What must be on a host: the kernel's part, systemd, the launcher, a runtime, and what opens images.
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::exec::Program;
+use crate::hint::Hinted;
+use crate::image::policy;
+use crate::ops::doctor::{Area, Check};
+use crate::ops::{Host, preflight};
+use crate::runtime::Runtime;
+use crate::systemd::{Bus, OLDEST};
+
+pub(super) fn checks(host: &Host) -> Vec<Check> {
+    let root = host.root;
+    let mut checks = Vec::new();
+    if root.is_host() {
+        let cgroups = preflight::require_unified_cgroups(root);
+        let launcher = preflight::require_launcher(root);
+        let kernel = root.read_text("/proc/sys/kernel/osrelease");
+        let kernel = kernel.map(|text| text.unwrap_or_default().trim().to_owned());
+        checks.extend([
+            Check::of(Area::Host, "kernel", kernel),
+            Check::of(
+                Area::Host,
+                "control groups",
+                cgroups.map(|()| "unified (v2)".to_owned()),
+            ),
+            Check::of(
+                Area::Host,
+                "launcher",
+                launcher.map(|()| "installed".to_owned()),
+            ),
+        ]);
+    }
+    checks.push(Check::of(Area::Host, "systemd", systemd(host)));
+    checks.extend(runtimes(host));
+    // What images are opened with is this host's, whatever root they are installed in.
+    checks.push(Check::of(Area::Images, "skopeo", policy::skopeo()));
+    checks.push(Check::of(
+        Area::Images,
+        "signature policy",
+        policy::summary(),
+    ));
+    checks
+}
+
+fn systemd(host: &Host) -> Result<String> {
+    let version = host.systemd.version();
+    if version < OLDEST {
+        return Err(anyhow!("version {version}: bedplate needs {OLDEST}"));
+    }
+    if host.root.is_host() && !host.systemd.is_running() {
+        Bus::connect()?;
+    }
+    let running = if host.systemd.is_running() {
+        "running"
+    } else {
+        "not running, as the root is not this host's"
+    };
+    Ok(format!("{version}, {running}"))
+}
+
+/// Every runtime that is known, or that there is none.
+fn runtimes(host: &Host) -> Vec<Check> {
+    let mut found = Vec::new();
+    for name in Runtime::KNOWN {
+        let Ok(runtime) = Runtime::choose(Some(name), host.root) else {
+            continue;
+        };
+        let path = runtime.path.display();
+        let said = if host.root.is_host() {
+            // That it can be run at all is what is asked.
+            Program::new(&runtime.path)
+                .arg("--version")
+                .run()
+                .with_context(|| format!("running `{path}`"))
+                .hint(format!("install the package `{name}` again"))
+                .map(|said| format!("{path}: {}", said.lines().next().unwrap_or_default()))
+        } else {
+            Ok(path.to_string())
+        };
+        found.push(Check::of(Area::Host, name, said));
+    }
+    if found.is_empty() {
+        let none = Runtime::choose(None, host.root).map(|_| String::new());
+        found.push(Check::of(Area::Host, "runtime", none));
+    }
+    found
+}
