@@ -14,7 +14,7 @@ use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
 use crate::store::layer::SPARSE;
 use crate::store::merge::Tree;
-use crate::store::{Store, StoredImage, commit, image_ref, metadata, ref_name};
+use crate::store::{Store, StoredImage, commit, metadata, refs};
 
 /// The remedy for bytes that are not what the image says of them.
 const DAMAGED: &str =
@@ -59,7 +59,8 @@ impl Store {
             tree.apply(entries).with_context(|| label(descriptor))?;
         }
         let commit = commit::image(&self.objects, &tree, &metadata::write(image)?)?;
-        self.end(&image_ref(&image.manifest_digest), &commit)?;
+        let name = refs::name(refs::IMAGES, &image.manifest_digest);
+        self.end(&name, &commit)?;
         Ok(StoredImage {
             reference: image.reference.clone(),
             index_digest: image.index_digest.clone(),
@@ -101,7 +102,7 @@ impl Store {
         };
         fetch.all(&self.objects, &wanted, |layer, read| {
             let commit = commit::layer(&self.objects, &read, layer.diff_id)?;
-            self.set_pending(&ref_name(layer.diff_id), &commit)?;
+            self.set_pending(layer.diff_id, &commit)?;
             let digest = layer.descriptor.digest().to_string();
             if !read.skipped.is_empty() {
                 report.note(skipped_note(&digest, &read.skipped));

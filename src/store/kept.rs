@@ -5,14 +5,10 @@
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use ostree::gio;
 
 use crate::image::reference::ImageRef;
 use crate::image::resolve::Resolved;
-use crate::store::{Store, StoredImage, metadata, ref_name};
-
-const IMAGES: &str = "bedplate/image";
-const KEPT: &str = "bedplate/kept";
+use crate::store::{Store, StoredImage, metadata, refs};
 
 impl Store {
     /// The image that the reference names now, if the store has it.
@@ -76,7 +72,8 @@ impl Store {
 
     /// Whether the image with this manifest is kept.
     pub fn is_kept(&self, manifest_digest: &Digest) -> Result<bool> {
-        let found = self.repo.resolve_rev(&kept_ref(manifest_digest), true);
+        let name = refs::name(refs::KEPT, manifest_digest);
+        let found = self.repo.resolve_rev(&name, true);
         Ok(found
             .with_context(|| format!("looking for the image {manifest_digest}"))?
             .is_some())
@@ -84,36 +81,27 @@ impl Store {
 
     /// Every image, kept or not.
     pub fn images(&self) -> Result<Vec<StoredImage>> {
-        self.images_below(IMAGES)
+        self.images_below(refs::IMAGES)
     }
 
     /// Every image that is kept.
     pub fn kept(&self) -> Result<Vec<StoredImage>> {
-        self.images_below(KEPT)
+        self.images_below(refs::KEPT)
     }
 
     fn set_kept(&self, manifest_digest: &Digest, commit: Option<&str>) -> Result<()> {
-        let name = kept_ref(manifest_digest);
-        self.repo
-            .set_ref_immediate(None, &name, commit, gio::Cancellable::NONE)?;
-        Ok(())
+        let name = refs::name(refs::KEPT, manifest_digest);
+        refs::set(&self.repo, &name, commit)
     }
 
-    /// The images whose refs begin so; those in another format are left out.
-    fn images_below(&self, prefix: &str) -> Result<Vec<StoredImage>> {
+    /// The images with a ref of this kind, by digest; those in another format are left out.
+    fn images_below(&self, kind: &str) -> Result<Vec<StoredImage>> {
         let looking = || "looking for images".to_owned();
-        let refs = self.repo.list_refs(Some(prefix), gio::Cancellable::NONE);
+        let refs = refs::list(&self.repo, Some(kind));
         let mut images = Vec::new();
         for commit in refs.with_context(looking)?.into_values() {
-            let (variant, _) = self.repo.load_commit(&commit).with_context(looking)?;
-            images.extend(metadata::read(&commit, &variant.child_value(0)).with_context(looking)?);
+            images.extend(metadata::image(&self.repo, &commit).with_context(looking)?);
         }
-        // The order of the repository's table of refs is of no meaning.
-        images.sort_by(|a, b| a.manifest_digest.as_ref().cmp(b.manifest_digest.as_ref()));
         Ok(images)
     }
-}
-
-fn kept_ref(manifest_digest: &Digest) -> String {
-    format!("{KEPT}/{}", ref_name(manifest_digest))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
-use ostree::glib;
+use ostree::{Repo, glib};
 
 use crate::image::reference::ImageRef;
 use crate::image::remote::{RemoteImage, diff_ids};
@@ -38,6 +38,17 @@ pub(crate) fn write(image: &RemoteImage) -> Result<glib::Variant> {
     Ok(dict.end())
 }
 
+/// What [`write`] wrote of this commit.
+fn load(repo: &Repo, commit: &str) -> Result<glib::Variant> {
+    let (variant, _) = repo.load_commit(commit)?;
+    Ok(variant.child_value(0))
+}
+
+/// The image of this commit; `None` for another format.
+pub(crate) fn image(repo: &Repo, commit: &str) -> Result<Option<StoredImage>> {
+    read(commit, &load(repo, commit)?)
+}
+
 /// The image that [`write`] described; `None` for another format.
 pub(crate) fn read(commit: &str, metadata: &glib::Variant) -> Result<Option<StoredImage>> {
     let values: HashMap<String, glib::Variant> =
@@ -64,10 +75,11 @@ pub(crate) fn read(commit: &str, metadata: &glib::Variant) -> Result<Option<Stor
     }))
 }
 
-/// The manifest that [`write`] put there.
-pub(crate) fn manifest(metadata: &glib::Variant) -> Result<ImageManifest> {
-    let values: HashMap<String, glib::Variant> =
-        metadata.get().context("the commit has no metadata")?;
+/// The manifest of the image of this commit.
+pub(crate) fn manifest(repo: &Repo, commit: &str) -> Result<ImageManifest> {
+    let values: HashMap<String, glib::Variant> = load(repo, commit)?
+        .get()
+        .context("the commit has no metadata")?;
     let text: Option<String> = values.get(MANIFEST).and_then(glib::Variant::get);
     let text = text.with_context(|| format!("the commit's metadata lacks `{MANIFEST}`"))?;
     serde_json::from_str(&text).with_context(|| format!("parsing `{MANIFEST}`"))

@@ -34,6 +34,7 @@ mod objects;
 pub mod prune;
 mod queue;
 mod reach;
+mod refs;
 pub(crate) mod repair;
 pub mod settings;
 pub(crate) mod space;
@@ -145,37 +146,29 @@ impl Store {
     /// The image with this manifest, if the store has it.
     pub fn find(&self, manifest_digest: &Digest) -> Result<Option<StoredImage>> {
         let looking = || format!("looking for the image {manifest_digest}");
-        let found = self.repo.resolve_rev(&image_ref(manifest_digest), true);
+        let name = refs::name(refs::IMAGES, manifest_digest);
+        let found = self.repo.resolve_rev(&name, true);
         let Some(commit) = found.with_context(looking)? else {
             return Ok(None);
         };
-        let (variant, _) = self.repo.load_commit(&commit).with_context(looking)?;
-        metadata::read(&commit, &variant.child_value(0)).with_context(looking)
+        metadata::image(&self.repo, &commit).with_context(looking)
     }
 
     /// The manifest of an image, in OCI's form.
     pub fn manifest(&self, image: &StoredImage) -> Result<ImageManifest> {
         let reading = || format!("reading the manifest of `{}`", image.reference);
-        let loaded = self.repo.load_commit(&image.commit);
-        let (variant, _) = loaded.with_context(reading)?;
-        metadata::manifest(&variant.child_value(0)).with_context(reading)
+        metadata::manifest(&self.repo, &image.commit).with_context(reading)
     }
 
     /// Forgets the image. Its layers stay until the store is pruned; one that is not there is fine.
     pub fn remove_image(&self, manifest_digest: &Digest) -> Result<()> {
-        let name = image_ref(manifest_digest);
+        let name = refs::name(refs::IMAGES, manifest_digest);
         let removing = || format!("removing the image {manifest_digest}");
-        if self
-            .repo
-            .resolve_rev(&name, true)
-            .with_context(removing)?
-            .is_none()
-        {
+        let found = self.repo.resolve_rev(&name, true);
+        if found.with_context(removing)?.is_none() {
             return Ok(());
         }
-        self.repo
-            .set_ref_immediate(None, &name, None, gio::Cancellable::NONE)
-            .with_context(removing)
+        refs::set(&self.repo, &name, None).with_context(removing)
     }
 
     /// The entries of a layer that is in the store; one stored in another format counts as missing.
@@ -188,7 +181,8 @@ impl Store {
 
     /// The ref of a layer that the store has.
     fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
-        for name in [layer_ref(diff_id), pending_ref(diff_id)] {
+        for kind in [refs::LAYERS, refs::PENDING] {
+            let name = refs::name(kind, diff_id);
             if self.repo.resolve_rev(&name, true)?.is_some() {
                 return Ok(Some(name));
             }
@@ -208,31 +202,4 @@ impl Store {
             .context("reading its entries")?;
         entry::deserialize(&bytes, Path::new(layer))
     }
-}
-
-fn layer_ref(diff_id: &Digest) -> String {
-    layer_ref_of(&ref_name(diff_id))
-}
-
-/// The ref of a layer by the last component of its name.
-fn layer_ref_of(name: &str) -> String {
-    format!("bedplate/layer/{name}")
-}
-
-fn pending_ref(diff_id: &Digest) -> String {
-    format!("{}/{}", unsynced::PENDING, ref_name(diff_id))
-}
-
-fn image_ref(manifest_digest: &Digest) -> String {
-    format!("bedplate/image/{}", ref_name(manifest_digest))
-}
-
-/// A digest as a component of a ref, which may have no colon.
-fn ref_name(digest: &Digest) -> String {
-    ref_component(digest.as_ref())
-}
-
-/// The same of a digest's text.
-fn ref_component(digest: &str) -> String {
-    digest.replacen(':', "-", 1)
 }

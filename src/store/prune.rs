@@ -13,10 +13,7 @@ use crate::root::{Gone, Kind};
 use crate::store::object::{self, Object};
 use crate::store::reach::{Reached, lies_at};
 use crate::store::survey::{Image, Layer, Survey};
-use crate::store::{REPO, ref_component};
-
-/// Where libostree keeps local refs.
-const HEADS: &str = "refs/heads/bedplate";
+use crate::store::{REPO, refs};
 
 /// An image that nobody needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -174,8 +171,8 @@ impl Survey<'_> {
         };
         // An image that has lost its layers could not be repaired: images first.
         let images = unneeded.images.iter().map(|image| &image.digest);
-        self.remove_refs("image", images)?;
-        for (kind, pending) in [("pending", true), ("layer", false)] {
+        self.remove_refs(refs::IMAGES, images)?;
+        for (kind, pending) in [(refs::PENDING, true), (refs::LAYERS, false)] {
             let layers = unneeded.layers.iter().filter(|l| l.pending == pending);
             self.remove_refs(kind, layers.map(|layer| &layer.diff_id))?;
         }
@@ -206,16 +203,15 @@ impl Survey<'_> {
     fn remove_refs<'d>(&self, kind: &str, digests: impl Iterator<Item = &'d String>) -> Result<()> {
         let mut removed = false;
         for digest in digests {
-            let name = format!("bedplate/{kind}/{}", ref_component(digest));
             if let Some(repo) = &self.repo {
-                repo.set_ref_immediate(None, &name, None, gio::Cancellable::NONE)
-                    .with_context(|| format!("removing the {kind} {digest}"))?;
+                refs::set(repo, &refs::name(kind, digest), None)?;
             }
             removed = true;
         }
         if removed {
             // A ref that came back after a power cut would refer to what is gone.
-            self.root.sync_dir(Path::new(REPO).join(HEADS).join(kind))?;
+            let dir = Path::new(REPO).join(refs::HEADS).join(kind);
+            self.root.sync_dir(dir)?;
         }
         Ok(())
     }

@@ -1,21 +1,16 @@
 //! What the store has: each ref with the objects that it reaches, and what writers left behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ostree::{Repo, RepoListRefsExtFlags, gio};
+use ostree::{Repo, gio};
 
 use crate::root::{Kind, Link, Root};
 use crate::store::reach::{Objects, Reached};
-use crate::store::unsynced::PENDING;
+use crate::store::refs::{self, IMAGES, KEPT, LAYERS, PENDING, digest};
+use crate::store::unsynced::MARK;
 use crate::store::{REPO, is_made, metadata};
-
-const IMAGES: &str = "bedplate/image/";
-const KEPT: &str = "bedplate/kept/";
-const LAYERS: &str = "bedplate/layer/";
-/// Says that there may be objects which are not on disk yet.
-const UNSYNCED: &str = "unsynced";
 
 /// What libostree keeps of its own among its temporary files.
 const CACHE: &str = "cache";
@@ -85,11 +80,8 @@ impl<'a> Survey<'a> {
         let listing = || format!("listing the refs of the store `{}`", path.display());
         let repo = Repo::new_for_path(&path);
         repo.open(gio::Cancellable::NONE).with_context(listing)?;
-        let refs = repo
-            .list_refs_ext(None, RepoListRefsExtFlags::NONE, gio::Cancellable::NONE)
-            .with_context(listing)?;
         // By name: images come before what says that they are kept.
-        for (name, commit) in refs.into_iter().collect::<BTreeMap<_, _>>() {
+        for (name, commit) in refs::list(&repo, None).with_context(listing)? {
             self.add(&repo, &name, &commit);
         }
         self.repo = Some(repo);
@@ -98,10 +90,11 @@ impl<'a> Survey<'a> {
 
     fn add(&mut self, repo: &Repo, name: &str, commit: &str) {
         let mut reached = Reached::default();
-        if let Some(digest) = name.strip_prefix(IMAGES) {
-            let image = self.image(repo, digest_of(digest), commit);
+        let pending = digest(PENDING, name);
+        if let Some(digest) = digest(IMAGES, name) {
+            let image = self.image(repo, digest, commit);
             self.images.push(image);
-        } else if let Some(digest) = name.strip_prefix(KEPT).map(digest_of) {
+        } else if let Some(digest) = digest(KEPT, name) {
             let kept = self.images.iter_mut().find(|image| image.digest == digest);
             if let Some(image) = kept {
                 image.kept = true;
@@ -114,11 +107,11 @@ impl<'a> Survey<'a> {
                     ..image
                 });
             }
-        } else if let Some(diff_id) = name.strip_prefix(LAYERS).or(pending(name)) {
+        } else if let Some(diff_id) = digest(LAYERS, name).or(pending.clone()) {
             self.objects.reach(commit, &mut reached);
             self.layers.push(Layer {
-                diff_id: digest_of(diff_id),
-                is_pending: pending(name).is_some(),
+                diff_id,
+                is_pending: pending.is_some(),
                 reached,
             });
         } else {
@@ -130,10 +123,7 @@ impl<'a> Survey<'a> {
         let mut reached = Reached::default();
         self.objects.reach(commit, &mut reached);
         // A commit that cannot be read is among the faults.
-        let loaded = repo.load_commit(commit).ok();
-        let stored = loaded
-            .and_then(|(loaded, _)| metadata::read(commit, &loaded.child_value(0)).ok())
-            .flatten();
+        let stored = metadata::image(repo, commit).ok().flatten();
         let reference = stored.as_ref().map(|image| image.reference.to_string());
         Image {
             digest,
@@ -159,9 +149,8 @@ impl<'a> Survey<'a> {
                 found => self.leftovers.extend(found.map(|link| (below, link))),
             }
         }
-        let unsynced = root.link_at(Path::new(REPO).join(UNSYNCED))?;
-        let unsynced = unsynced.map(|link| (PathBuf::from(UNSYNCED), link));
-        self.leftovers.extend(unsynced);
+        let mark = root.link_at(Path::new(REPO).join(MARK))?;
+        self.leftovers.extend(mark.map(|link| (MARK.into(), link)));
         Ok(())
     }
 
@@ -176,18 +165,8 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// The last component of the ref of a layer whose import is at work, or was cut short.
-fn pending(name: &str) -> Option<&str> {
-    name.strip_prefix(PENDING)?.strip_prefix('/')
-}
-
 /// The names under which libglnx prepares a file.
 fn is_temporary(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
     name.starts_with(b"tmp.") || name.starts_with(b".")
-}
-
-/// The digest that a ref's last component was made of.
-fn digest_of(component: &str) -> String {
-    component.replacen('-', ":", 1)
 }

@@ -15,12 +15,14 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use containers_image_proxy::oci_spec::image::Digest;
 use ostree::{RepoPruneFlags, gio};
 
-use crate::store::{Store, layer_ref_of};
+use crate::store::Store;
+use crate::store::refs::{self, LAYERS, PENDING};
 
-/// Refs of layers that may not be on disk yet.
-pub(crate) const PENDING: &str = "bedplate/pending";
+/// The file that says that there may be objects which are not on disk yet.
+pub(crate) const MARK: &str = "unsynced";
 
 impl Store {
     /// Before anything is written.
@@ -43,45 +45,28 @@ impl Store {
     }
 
     /// Remembers a complete layer that may not be on disk yet.
-    pub(crate) fn set_pending(&self, diff_id: &str, commit: &str) -> Result<()> {
+    pub(crate) fn set_pending(&self, diff_id: &Digest, commit: &str) -> Result<()> {
         self.repo.set_disable_fsync(true);
-        let name = format!("{PENDING}/{diff_id}");
-        let set = self
-            .repo
-            .set_ref_immediate(None, &name, Some(commit), gio::Cancellable::NONE);
+        let set = refs::set(&self.repo, &refs::name(PENDING, diff_id), Some(commit));
         self.repo.set_disable_fsync(false);
-        Ok(set?)
+        set
     }
 
     /// Waits for the disk, then gives the pending layers and the image their refs.
     pub(crate) fn end(&self, image: &str, commit: &str) -> Result<()> {
         self.objects.sync()?;
-        let none = gio::Cancellable::NONE;
-        for (name, layer) in self.pending()? {
-            self.repo
-                .set_ref_immediate(None, &layer_ref_of(&name), Some(&layer), none)?;
+        for (pending, layer) in refs::list(&self.repo, Some(PENDING))? {
+            let name = pending.replacen(PENDING, LAYERS, 1);
+            refs::set(&self.repo, &name, Some(&layer))?;
         }
-        self.repo
-            .set_ref_immediate(None, image, Some(commit), none)?;
+        refs::set(&self.repo, image, Some(commit))?;
         self.forget_pending()?;
         Ok(fs::remove_file(self.mark())?)
     }
 
-    /// The pending layers: the last component of each ref, and the commit.
-    fn pending(&self) -> Result<Vec<(String, String)>> {
-        let none = gio::Cancellable::NONE;
-        let refs = self.repo.list_refs(Some(PENDING), none)?;
-        let names = refs.into_iter();
-        Ok(names
-            .filter_map(|(name, commit)| Some((name.rsplit('/').next()?.to_owned(), commit)))
-            .collect())
-    }
-
     fn forget_pending(&self) -> Result<()> {
-        for (name, _) in self.pending()? {
-            let name = format!("{PENDING}/{name}");
-            self.repo
-                .set_ref_immediate(None, &name, None, gio::Cancellable::NONE)?;
+        for name in refs::list(&self.repo, Some(PENDING))?.into_keys() {
+            refs::set(&self.repo, &name, None)?;
         }
         Ok(())
     }
@@ -96,6 +81,6 @@ impl Store {
     }
 
     fn mark(&self) -> PathBuf {
-        self.path.join("unsynced")
+        self.path.join(MARK)
     }
 }

@@ -8,15 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 use openssl::sha::{Sha256, sha256};
-use ostree::gio;
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use tempfile::TempDir;
 
-use crate::store::Store;
 use crate::store::entry::Entry;
 use crate::store::object::{CHUNK, Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
 use crate::store::verify::content::{hash_as, read};
+use crate::store::{Store, refs};
 
 /// What private directories are called.
 pub(crate) const PRIVATE: &str = "bedplate-repair-";
@@ -126,12 +125,10 @@ impl Store {
         let writing = || format!("writing the ref `{name}`");
         // libostree reads the old one first; one that makes no sense stops it.
         if self.repo.resolve_rev(name, true).is_err() {
-            let path = self.path.join("refs/heads").join(name);
+            let path = self.path.join(refs::HEADS).join(name);
             std::fs::remove_file(path).with_context(writing)?;
         }
-        self.repo
-            .set_ref_immediate(None, name, Some(commit), gio::Cancellable::NONE)
-            .with_context(writing)
+        refs::set(&self.repo, name, Some(commit))
     }
 
     /// Moves a file that is on disk to the object's place.

@@ -9,16 +9,16 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 use openssl::sha::sha256;
-use ostree::gio;
 
-use crate::store::Store;
 use crate::store::commit::ENTRIES;
 use crate::store::object::{Kind, Object, Sum};
+use crate::store::refs::{self, IMAGES};
 use crate::store::repair::scratch::Scratch;
 use crate::store::tree::{self, Root};
 use crate::store::verify::content::{check, read};
 use crate::store::verify::defect::{Defect, Finding};
 use crate::store::verify::inventory::{BadRef, Damage, Inventory, Known, Node, Owner, Wanted};
+use crate::store::{Store, metadata};
 
 impl Store {
     /// Reads the metadata of these images and of their layers.
@@ -38,14 +38,10 @@ impl Store {
 
     /// The manifests of all images in the store.
     pub(crate) fn image_digests(&self) -> Result<Vec<Digest>> {
-        let refs = self
-            .repo
-            .list_refs(Some("bedplate/image"), gio::Cancellable::NONE)
-            .context("listing the images of the store")?;
-        let digest = |name: &str| name.rsplit('/').next()?.replacen('-', ":", 1).parse().ok();
-        let mut found: Vec<Digest> = refs.keys().filter_map(|name| digest(name)).collect();
-        found.sort_by_key(ToString::to_string);
-        Ok(found)
+        let found = refs::list(&self.repo, Some(IMAGES));
+        let found = found.context("listing the images of the store")?;
+        let digest = |name: &str| refs::digest(IMAGES, name)?.parse().ok();
+        Ok(found.keys().filter_map(|name| digest(name)).collect())
     }
 }
 
@@ -64,7 +60,7 @@ impl Inspector<'_> {
         let mut stored = None;
         if let Some((sum, commit)) = self.commit(at, &wanted.commit) {
             // Their lists are what a damaged tree of the image is made of.
-            stored = crate::store::metadata::read(&sum, &commit.metadata)?;
+            stored = metadata::read(&sum, &commit.metadata)?;
             for diff_id in stored.iter().flat_map(|image| &image.diff_ids) {
                 trees.push(self.layer(diff_id));
             }

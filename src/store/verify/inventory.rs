@@ -10,7 +10,7 @@ use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
 use crate::store::verify::content::{check, read};
 use crate::store::verify::defect::Finding;
-use crate::store::{Store, StoredImage, image_ref, layer_ref};
+use crate::store::{Store, StoredImage, refs};
 
 /// What a tree is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,8 +25,8 @@ impl Owner {
     /// Its ref.
     pub(crate) fn name(&self) -> String {
         match self {
-            Self::Image(digest) => image_ref(digest),
-            Self::Layer(digest) => layer_ref(digest),
+            Self::Image(digest) => refs::name(refs::IMAGES, digest),
+            Self::Layer(digest) => refs::name(refs::LAYERS, digest),
         }
     }
 }
@@ -128,7 +128,7 @@ impl Inventory {
             return None;
         }
         let bytes = read(&path).ok()?;
-        entry::deserialize(&bytes, Path::new(&layer_ref(diff_id))).ok()?
+        entry::deserialize(&bytes, Path::new(&refs::name(refs::LAYERS, diff_id))).ok()?
     }
 }
 
