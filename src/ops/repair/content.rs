@@ -7,7 +7,6 @@ use std::path::Path;
 use anyhow::Result;
 use containers_image_proxy::oci_spec::image::Digest;
 
-use crate::image::reference::ImageRef;
 use crate::ops::repair::Work;
 use crate::ops::verify::Thing;
 use crate::ops::verify::subject::Subject;
@@ -155,13 +154,9 @@ impl Work<'_> {
         diff_id: &Digest,
         list: &Shopping,
     ) -> Result<(String, Vec<Sum>)> {
-        let reference: ImageRef = subject.record.image.parse()?;
-        let digest: Digest = subject.record.manifest_digest.parse()?;
-        let source = self
-            .sources
-            .get(&reference, &digest)
-            .map_err(anyhow::Error::msg)?;
-        let sums = source.fetch(store, diff_id, list, self.host.report)?;
+        let report = self.host.report;
+        let source = self.opened(subject)?;
+        let sums = source.fetch(store, diff_id, list, report)?;
         Ok((source.descriptor(diff_id)?.digest().to_string(), sums))
     }
 }

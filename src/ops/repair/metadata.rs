@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use containers_image_proxy::oci_spec::image::Digest;
 
-use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::repair::Work;
 use crate::ops::verify::Thing;
@@ -98,32 +97,27 @@ impl Work<'_> {
             if !uses {
                 continue;
             }
-            if self.dry() {
-                self.would_fetch(&lost, &subject.record.image, diff_id);
+            let from = if self.dry() {
+                Ok(format!("layer {diff_id} of `{}`", subject.record.image))
+            } else {
+                self.fetch_layer(store, subject, diff_id)
+            };
+            if self.tell(&lost, &from) {
                 return true;
-            }
-            match self.fetch_layer(store, subject, diff_id) {
-                Ok(from) => {
-                    for name in &lost {
-                        self.repaired(thing(name), name.clone(), from.clone());
-                    }
-                    return true;
-                }
-                Err(error) => {
-                    for name in &lost {
-                        self.reason(name.clone(), format!("{error:#}"));
-                    }
-                }
             }
         }
         false
     }
 
-    fn would_fetch(&mut self, lost: &[String], image: &str, diff_id: &Digest) {
+    /// Says of each lost thing where it came from, or remembers why it did not; whether it came.
+    fn tell(&mut self, lost: &[String], from: &Result<String>) -> bool {
         for name in lost {
-            let from = format!("layer {diff_id} of `{image}`");
-            self.repaired(thing(name), name.clone(), from);
+            match from {
+                Ok(from) => self.repaired(thing(name), name, from),
+                Err(error) => self.reason(name, format!("{error:#}")),
+            }
         }
+        from.is_ok()
     }
 
     fn fetch_layer(
@@ -132,23 +126,13 @@ impl Work<'_> {
         subject: &Subject,
         diff_id: &Digest,
     ) -> Result<String> {
-        let reference: ImageRef = subject.record.image.parse()?;
-        let digest: Digest = subject.record.manifest_digest.parse()?;
-        let source = self
-            .sources
-            .get(&reference, &digest)
-            .map_err(anyhow::Error::msg)?;
+        let report = self.host.report;
+        let source = self.opened(subject)?;
         let scratch = store.scratch()?;
         let limit = store.layer_limit();
-        let commit = source.fetch_whole(&scratch, (diff_id, limit), self.host.report)?;
+        let commit = source.fetch_whole(&scratch, (diff_id, limit), report)?;
         let blob = source.descriptor(diff_id)?.digest().to_string();
-        for object in scratch.objects()? {
-            if let Some(bytes) = scratch.read(object)
-                && !store.has_metadata(object)
-            {
-                store.put_metadata(object, &bytes)?;
-            }
-        }
+        store.take_metadata(&scratch)?;
         let list = scratch.list(&commit)?;
         if let Some(list) = list {
             store.take_file(&scratch, list)?;
@@ -156,7 +140,7 @@ impl Work<'_> {
         store.put_ref(&Owner::Layer(diff_id.clone()).name(), &commit)?;
         self.outcome.fetched.push(blob.clone());
         self.layers.push(scratch);
-        Ok(format!("layer {blob} of `{reference}`"))
+        Ok(format!("layer {blob} of `{}`", subject.record.image))
     }
 
     /// Makes the commit of an image anew.
@@ -168,25 +152,13 @@ impl Work<'_> {
             .filter(|s| s.record.manifest_digest == digest.to_string())
             .collect();
         for subject in users {
-            if self.dry() {
-                let from = format!("the manifest of `{}`", subject.record.image);
-                for name in &lost {
-                    self.repaired(thing(name), name.clone(), from.clone());
-                }
+            let from = if self.dry() {
+                Ok(format!("the manifest of `{}`", subject.record.image))
+            } else {
+                self.commit_image(survey, store, subject)
+            };
+            if self.tell(&lost, &from) {
                 return true;
-            }
-            match self.commit_image(survey, store, subject) {
-                Ok(from) => {
-                    for name in &lost {
-                        self.repaired(thing(name), name.clone(), from.clone());
-                    }
-                    return true;
-                }
-                Err(error) => {
-                    for name in &lost {
-                        self.reason(name.clone(), format!("{error:#}"));
-                    }
-                }
             }
         }
         false
@@ -198,13 +170,7 @@ impl Work<'_> {
         store: &Store,
         subject: &Subject,
     ) -> Result<String> {
-        let reference: ImageRef = subject.record.image.parse()?;
-        let digest: Digest = subject.record.manifest_digest.parse()?;
-        let source = self
-            .sources
-            .get(&reference, &digest)
-            .map_err(anyhow::Error::msg)?;
-        let diff_ids = source.diff_ids().to_vec();
+        let diff_ids = self.opened(subject)?.diff_ids().to_vec();
         let mut lists = Vec::new();
         for diff_id in &diff_ids {
             let known = survey.inventory.list(store, diff_id);
@@ -213,23 +179,16 @@ impl Work<'_> {
             }
             lists.extend(known.or_else(|| store.layer_list(diff_id)));
         }
-        let source = self
-            .sources
-            .get(&reference, &digest)
-            .map_err(anyhow::Error::msg)?;
         let scratch = Scratch::new()?;
         let index_digest: Digest = subject.record.index_digest.parse()?;
+        let source = self.opened(subject)?;
         let commit = scratch.image_commit(source.image(&index_digest), &lists)?;
-        for object in scratch.objects()? {
-            if let Some(bytes) = scratch.read(object)
-                && !store.has_metadata(object)
-            {
-                store.put_metadata(object, &bytes)?;
-            }
-        }
+        store.take_metadata(&scratch)?;
+        let digest: Digest = subject.record.manifest_digest.parse()?;
         store.put_ref(&Owner::Image(digest).name(), &commit)?;
         Ok(format!(
-            "the manifest of `{reference}` and its layers' lists"
+            "the manifest of `{}` and its layers' lists",
+            subject.record.image
         ))
     }
 }

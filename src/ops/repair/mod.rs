@@ -14,11 +14,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use containers_image_proxy::oci_spec::image::Digest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
 use crate::deployment;
+use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
@@ -26,7 +28,7 @@ use crate::ops::verify::{Fault, Thing};
 use crate::ops::{Host, preflight};
 use crate::store::Store;
 use crate::store::repair::scratch::Scratch;
-use crate::store::repair::source::Sources;
+use crate::store::repair::source::{Source, Sources};
 use crate::store::verify::defect::{Defect, Finding};
 
 /// What is to be repaired.
@@ -149,6 +151,14 @@ impl Work<'_> {
     /// Remembers why something stays as it is.
     fn reason(&mut self, name: impl Into<String>, why: impl Into<String>) {
         self.reasons.insert(name.into(), why.into());
+    }
+
+    /// The container's image, opened again.
+    fn opened(&mut self, subject: &Subject) -> Result<&mut Source> {
+        let reference: ImageRef = subject.record.image.parse()?;
+        let digest: Digest = subject.record.manifest_digest.parse()?;
+        let source = self.sources.get(&reference, &digest);
+        source.map_err(anyhow::Error::msg)
     }
 
     /// Where the container's things go that must leave their place.

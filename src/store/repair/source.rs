@@ -1,6 +1,7 @@
 //! Images as the source of what was lost: the manifest pinned by digest, and of the layers only what is needed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
@@ -96,16 +97,9 @@ impl Source {
         wanted: &Shopping,
         report: &Report,
     ) -> Result<Vec<Sum>> {
-        let descriptor = self.descriptor(diff_id)?;
-        let fetching = || {
-            let layer = descriptor.digest();
-            format!("fetching layer {layer} of `{}`", self.image.reference)
-        };
-        begin(descriptor, report);
-        let mut blob = self.image.blob(descriptor).with_context(fetching)?;
         let limit = store.settings.layer_limit;
-        let read = (|| {
-            let mut archive = Archive::new(Hashed::new(inflate(&mut blob)?, diff_id, limit)?);
+        self.read(diff_id, report, |blob| {
+            let mut archive = Archive::new(Hashed::new(inflate(blob)?, diff_id, limit)?);
             let mut written = Vec::new();
             while let Some(member) = archive.next_member()? {
                 let Ok(path) = clean_path(&member.path) else {
@@ -119,14 +113,7 @@ impl Source {
             }
             archive.into_inner().verify()?;
             Ok(written)
-        })();
-        let written = blob
-            .finish()
-            .map_err(anyhow::Error::from)
-            .and(read)
-            .with_context(fetching)?;
-        done(descriptor, report);
-        Ok(written)
+        })
     }
 
     /// Reads a layer whole into a private repository; returns its commit.
@@ -136,35 +123,32 @@ impl Source {
         (diff_id, limit): (&Digest, u64),
         report: &Report,
     ) -> Result<String> {
-        let descriptor = self.descriptor(diff_id)?;
-        let fetching = || {
-            let layer = descriptor.digest();
-            format!("fetching layer {layer} of `{}`", self.image.reference)
-        };
-        begin(descriptor, report);
-        let mut blob = self.image.blob(descriptor).with_context(fetching)?;
-        let read = scratch.fetched(&mut blob, diff_id, limit);
-        let commit = blob
-            .finish()
-            .map_err(anyhow::Error::from)
-            .and(read)
-            .with_context(fetching)?;
-        done(descriptor, report);
-        Ok(commit)
+        self.read(diff_id, report, |blob| {
+            scratch.fetched(blob, diff_id, limit)
+        })
     }
-}
 
-fn begin(descriptor: &Descriptor, report: &Report) {
-    report.event(Event::LayerBegin {
-        digest: descriptor.digest().to_string(),
-        size: descriptor.size(),
-    });
-}
-
-fn done(descriptor: &Descriptor, report: &Report) {
-    report.event(Event::LayerDone {
-        digest: descriptor.digest().to_string(),
-    });
+    /// Reads a layer's blob, which has to be the layer's.
+    fn read<T>(
+        &self,
+        diff_id: &Digest,
+        report: &Report,
+        read: impl FnOnce(&mut dyn Read) -> Result<T>,
+    ) -> Result<T> {
+        let descriptor = self.descriptor(diff_id)?;
+        let digest = descriptor.digest().to_string();
+        let fetching = || format!("fetching layer {digest} of `{}`", self.image.reference);
+        report.event(Event::LayerBegin {
+            digest: digest.clone(),
+            size: descriptor.size(),
+        });
+        let mut blob = self.image.blob(descriptor).with_context(fetching)?;
+        let read = read(&mut blob);
+        let verdict = blob.finish().map_err(anyhow::Error::from);
+        let read = verdict.and(read).with_context(fetching)?;
+        report.event(Event::LayerDone { digest });
+        Ok(read)
+    }
 }
 
 /// Opened images by digest; one that could not be opened is not tried twice.

@@ -53,8 +53,20 @@ impl Store {
         self.settings.layer_limit
     }
 
+    /// Takes from a private repository the metadata objects that are not there, or not whole.
+    pub(crate) fn take_metadata(&self, from: &Scratch) -> Result<()> {
+        for object in from.objects()? {
+            if let Some(bytes) = from.read(object)
+                && !self.has_metadata(object)
+            {
+                self.put_metadata(object, &bytes)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether a metadata object is there and whole.
-    pub(crate) fn has_metadata(&self, object: Object) -> bool {
+    fn has_metadata(&self, object: Object) -> bool {
         let bytes = read(&self.object_path(object));
         bytes.is_ok_and(|bytes| Sum::new(&sha256(&bytes)).ok() == Some(object.sum))
     }
