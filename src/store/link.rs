@@ -10,11 +10,12 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result};
-use rustix::fs::{self, AtFlags, CWD, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::store::dress::{dress, owner};
 use crate::store::object::{Kind, Meta, Sum, relative_path};
-use crate::store::objects::{EPOCH, Objects};
+use crate::store::objects::Objects;
 use crate::store::tree::{self, Root};
 
 /// More threads than this wait for the file system's journal.
@@ -117,7 +118,8 @@ impl<'a> Linking<'a> {
             found.push((format!("{path}/{name}"), inner));
         }
         // Nothing is put into it any more: its time stays.
-        dress(&at, &*self.meta(dir.meta)?)?;
+        let meta = self.meta(dir.meta)?;
+        dress(&at, Some(owner(&meta)), &meta)?;
         Ok(found)
     }
 
@@ -145,7 +147,7 @@ impl<'a> Linking<'a> {
         let meta = Meta::of(&self.objects.path().join(object))?;
         if let Some(target) = &meta.target {
             fs::symlinkat(target, at, name)?;
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
+            let (uid, gid) = owner(&meta);
             let no_follow = AtFlags::SYMLINK_NOFOLLOW;
             return Ok(fs::chownat(at, name, Some(uid), Some(gid), no_follow)?);
         }
@@ -154,17 +156,6 @@ impl<'a> Linking<'a> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let from = fs::openat(self.objects.dir(), object, flags, Mode::empty())?;
         std::io::copy(&mut std::fs::File::from(from), &mut file)?;
-        dress(&file.into(), &meta)
+        Ok(dress(&file, Some(owner(&meta)), &meta)?)
     }
-}
-
-/// Gives a file or a directory its owner, attributes and mode, and the time that objects have.
-fn dress(at: &OwnedFd, meta: &Meta) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-    fs::fchown(at, Some(uid), Some(gid))?;
-    for (name, value) in &meta.xattrs {
-        fs::fsetxattr(at, name.as_slice(), value, XattrFlags::empty())?;
-    }
-    fs::fchmod(at, Mode::from_raw_mode(meta.mode))?;
-    Ok(fs::futimens(at, &EPOCH)?)
 }

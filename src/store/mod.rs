@@ -18,6 +18,7 @@ mod archive;
 mod checkout;
 mod commit;
 pub mod composefs;
+mod dress;
 mod entry;
 mod exports;
 mod fetch;

@@ -13,25 +13,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use openssl::sha::{Sha256, sha256};
-use rustix::fs::{
-    self, AtFlags, Gid, Mode, OFlags, RenameFlags, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::image::hex;
+use crate::store::dress::{EPOCH, dress, owner};
 use crate::store::object::{Kind, Meta, relative_path};
-
-/// As libostree dates its objects: 1970-01-01 00:00 UTC.
-pub(crate) const EPOCH: Timestamps = Timestamps {
-    last_access: Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    },
-    last_modification: Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    },
-};
 
 /// The objects of a repository of mode bare; many threads may write at once.
 pub(crate) struct Objects {
@@ -224,25 +211,16 @@ impl Objects {
         }
     }
 
-    /// Gives a file its owner, attributes, mode and name. A change of the owner takes away setuid and file
-    /// capabilities, a write takes away capabilities: hence the order.
+    /// Gives a file its attributes and its name.
     fn finish(&self, unfinished: &Unfinished, meta: &Meta, checksum: &str) -> io::Result<()> {
-        let file = &unfinished.file;
-        if let Some((uid, gid)) = self.new_owner(meta) {
-            fs::fchown(file, Some(uid), Some(gid))?;
-        }
-        for (name, value) in &meta.xattrs {
-            fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty())?;
-        }
-        fs::fchmod(file, Mode::from_raw_mode(meta.mode))?;
-        fs::futimens(file, &EPOCH)?;
+        dress(&unfinished.file, self.new_owner(meta), meta)?;
         self.publish(unfinished, &relative_path(checksum, Kind::File))
     }
 
     /// The owner that a new file has to be given: most are root's, and each call costs a write to the inode.
     fn new_owner(&self, meta: &Meta) -> Option<(Uid, Gid)> {
         let is_there = self.is_roots && (meta.uid, meta.gid) == (0, 0);
-        (!is_there).then(|| (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid)))
+        (!is_there).then(|| owner(meta))
     }
 
     /// Gives a file its name; that somebody was first is as good.

@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::store::Store;
+use crate::store::dress::{dress, owner};
 use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::write::make_file;
 use crate::store::verify::content::open;
@@ -86,8 +87,6 @@ impl Place<'_> {
             rustix::fs::openat(&dir, name, flags, Mode::empty()).with_context(placing)?
         };
         let set = || -> Result<()> {
-            let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
-            rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
             let at = if path.is_empty() {
                 self.rootfs.clone()
             } else {
@@ -96,10 +95,7 @@ impl Place<'_> {
             for (name, _) in Meta::of(&at)?.xattrs {
                 rustix::fs::fremovexattr(&fd, name.as_slice())?;
             }
-            for (name, value) in &meta.xattrs {
-                rustix::fs::fsetxattr(&fd, name.as_slice(), value, XattrFlags::empty())?;
-            }
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(meta.mode & 0o7777))?;
+            dress(&fd, Some(owner(meta)), meta)?;
             Ok(rustix::fs::fsync(&fd)?)
         };
         set().with_context(placing)

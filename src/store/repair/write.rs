@@ -8,9 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 use openssl::sha::{Sha256, sha256};
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Mode, XattrFlags};
 use tempfile::TempDir;
 
+use crate::store::dress::{EPOCH, dress, owner};
 use crate::store::entry::Entry;
 use crate::store::object::{CHUNK, Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
@@ -179,10 +180,10 @@ pub(crate) fn would_fit(sum: Sum, meta: &Meta) -> Result<bool> {
 pub(crate) fn make_file(at: &Path, meta: &Meta, content: &mut dyn Read) -> Result<Sum> {
     let mut hasher = Sha256::new();
     hasher.update(&meta.header());
-    let (uid, gid) = (Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)));
     if let Some(target) = &meta.target {
         std::os::unix::fs::symlink(target, at)?;
-        rustix::fs::chownat(CWD, at, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (uid, gid) = owner(meta);
+        rustix::fs::chownat(CWD, at, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         for (name, value) in &meta.xattrs {
             rustix::fs::lsetxattr(at, name.as_slice(), value, XattrFlags::empty())?;
         }
@@ -202,23 +203,7 @@ pub(crate) fn make_file(at: &Path, meta: &Meta, content: &mut dyn Read) -> Resul
             Err(error) => return Err(error.into()),
         }
     }
-    // In this order: a new owner takes setuid bits and capabilities away.
-    rustix::fs::fchown(&file, uid, gid)?;
-    for (name, value) in &meta.xattrs {
-        rustix::fs::fsetxattr(&file, name.as_slice(), value, XattrFlags::empty())?;
-    }
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(meta.mode & 0o7777))?;
-    rustix::fs::futimens(&file, &EPOCH)?;
+    dress(&file, Some(owner(meta)), meta)?;
     file.sync_all()?;
     Sum::new(&hasher.finish())
 }
-
-/// The time that libostree gives every object.
-const EPOCH: Timestamps = Timestamps {
-    last_access: ZERO,
-    last_modification: ZERO,
-};
-const ZERO: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
