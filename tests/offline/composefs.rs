@@ -192,6 +192,41 @@ fn an_image_is_verified_and_made_again() {
     assert!(rootfs.next().is_none());
 }
 
+/// The record says that the kernel looks after the files, and it does not: so far a machine without fs-verity shows it.
+#[test]
+fn what_is_not_sealed_is_named() {
+    let host = host("composefs");
+    let image = Image::new(PLAIN).file("empty", "").symlink("link", "empty");
+    let layout = host.image("an-image", &image);
+    host.ok(&["install", &layout.reference]);
+    host.ok(&["verify"]);
+    let record = format!("{GENERATION}/record.toml");
+    let text = host.text(&record);
+    let sealed = text.replace("\"composefs\"", "\"verity\"");
+    assert_ne!(text, sealed);
+    host.put(&record, &sealed);
+    let run = host.run(&["verify", "--json"]);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let found: Value = serde_json::from_str(&run.stdout).unwrap();
+    let faults = found["faults"].as_array().unwrap();
+    assert!(
+        faults
+            .iter()
+            .all(|f| f["defects"] == serde_json::json!(["unsealed"]))
+    );
+    let path = |fault: &Value| fault["places"][0]["path"].as_str().map(str::to_owned);
+    let mut paths: Vec<_> = faults.iter().filter_map(path).collect();
+    paths.sort();
+    assert_eq!(
+        paths,
+        ["/bin/sleep", "/etc/passwd", "/exports/manifest.toml"]
+    );
+    // The image of the tree has no path in it.
+    assert_eq!(faults.len(), 4, "{found}");
+    let said = host.run(&["verify"]).stdout;
+    assert!(said.contains("not sealed by fs-verity"), "{said}");
+}
+
 #[test]
 fn what_cannot_be_tried_is_not_chosen() {
     let host = host("auto");

@@ -133,5 +133,13 @@ fn replaced(machine: &mut Computer) -> Result<()> {
     );
     // Without the seals it runs whatever lies there.
     machine.ok("systemctl restart payload-full.service")?;
+    let (status, said) = machine.run("bedplate verify payload 2>&1")?;
+    ensure!(
+        status == 1 && said.contains("not sealed by fs-verity"),
+        "{status}: {said}"
+    );
+    machine.ok("bedplate repair payload
+        bedplate verify payload
+        systemctl start payload.service")?;
     Ok(())
 }

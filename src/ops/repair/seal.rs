@@ -5,19 +5,24 @@ use anyhow::{Result, anyhow};
 use crate::deployment::{self, Rootfs, TREE};
 use crate::hint::Hinted;
 use crate::ops::repair::Work;
+use crate::ops::verify::Thing;
 use crate::ops::verify::files::{BadFile, Which};
 use crate::ops::verify::subject::{Subject, mount_targets};
 use crate::ops::verify::survey::Survey;
 use crate::store::composefs::{self, Protection};
+use crate::store::object::Object;
 
 impl Work<'_> {
     /// Seals the files of every generation that has it: overlayfs opens no others for it.
     pub(super) fn seal(&mut self, survey: &Survey) {
-        let Some(store) = survey.store.as_ref().filter(|_| !self.dry()) else {
+        let Some(store) = &survey.store else {
             return;
         };
-        for subject in &survey.subjects {
+        for (at, subject) in survey.subjects.iter().enumerate() {
             let record = &subject.record;
+            if record.integrity != Protection::Verity {
+                continue;
+            }
             let digest = record.manifest_digest.parse();
             let image = digest
                 .ok()
@@ -25,10 +30,23 @@ impl Work<'_> {
             let Some((Some(image), _)) = image else {
                 continue;
             };
-            if record.integrity == Protection::Verity
-                && let Err(error) = store.seal(&image.commit)
-            {
+            let sealed = if self.dry() {
+                Ok(())
+            } else {
+                store.seal(&image.commit)
+            };
+            if let Err(error) = &sealed {
                 self.reason(record.name.as_str(), format!("{error:#}"));
+            }
+            // Each is told of once.
+            let first =
+                |uses: &[(usize, String)]| uses.first().is_some_and(|(user, _)| *user == at);
+            for (sum, _) in survey.unsealed.iter().filter(|(_, uses)| first(uses)) {
+                let name = Object::file(*sum).to_string();
+                match &sealed {
+                    Ok(()) => self.repaired(Thing::Object, name, "its own content, sealed"),
+                    Err(error) => self.reason(name, format!("{error:#}")),
+                }
             }
         }
     }

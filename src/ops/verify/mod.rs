@@ -4,6 +4,7 @@
 mod fault;
 pub(crate) mod files;
 mod report;
+mod seals;
 pub(crate) mod subject;
 pub(crate) mod survey;
 

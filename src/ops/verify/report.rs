@@ -47,6 +47,12 @@ impl Survey {
                 ));
             }
         }
+        for (sum, uses) in &self.unsealed {
+            let places = uses.iter().map(|(at, path)| self.subjects[*at].place(path));
+            let finding = Finding::new(Defect::Unsealed, "");
+            let name = Object::file(*sum).to_string();
+            faults.push(Fault::new(Thing::Object, name, &finding, places.collect()));
+        }
         for (at, compared) in &self.rootfs {
             let subject = &self.subjects[*at];
             for deviation in &compared.deviations {

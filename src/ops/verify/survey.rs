@@ -28,6 +28,8 @@ pub(crate) struct Survey {
     pub(crate) store: Option<Store>,
     pub(crate) inventory: Inventory,
     pub(crate) swept: Swept,
+    /// Files that are whole and not sealed as they should be, with the subjects and the paths in them.
+    pub(crate) unsealed: BTreeMap<Sum, Vec<(usize, String)>>,
     /// What damaged files should be, as far as the layers' lists tell.
     pub(crate) expected: HashMap<Sum, Meta>,
     pub(crate) hashed: usize,
@@ -84,6 +86,7 @@ impl Survey {
             store: None,
             inventory: Inventory::default(),
             swept: Swept::default(),
+            unsealed: BTreeMap::new(),
             expected: HashMap::new(),
             hashed: 0,
             rootfs: BTreeMap::new(),
@@ -246,7 +249,7 @@ impl Survey {
         self.inventory.images.get(&digest).map(|(_, trees)| trees)
     }
 
-    /// Compares each rootfs and each rendered file of what was asked for.
+    /// Compares each rootfs and each rendered file of what was asked for, and looks for seals.
     fn compare(&mut self, host: &Host) -> Result<()> {
         for (at, subject) in self.subjects.iter().enumerate() {
             if !subject.named {
@@ -281,6 +284,7 @@ impl Survey {
             }
             self.rootfs.insert(at, compared);
         }
+        self.seals(host);
         Ok(())
     }
 }

@@ -122,6 +122,13 @@ pub fn seal(path: &Path) -> Result<()> {
     verity::seal(path).map(drop)
 }
 
+/// Whether a file is sealed with fs-verity, or needs no seal: a link, an empty file, one that is not there.
+pub(crate) fn is_sealed(path: &Path) -> bool {
+    let found = path.symlink_metadata();
+    let has_content = found.is_ok_and(|found| found.is_file() && found.len() > 0);
+    !has_content || matches!(verity::measure(path), Ok(Some(_)))
+}
+
 impl Store {
     /// Makes the image of a checkout, with what was added to it. With verity, every object that it leads to is
     /// hashed and sealed first.

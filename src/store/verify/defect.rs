@@ -32,6 +32,8 @@ pub enum Defect {
     Xattrs,
     /// It cannot be read.
     Unreadable,
+    /// The kernel does not vouch for it, as it should.
+    Unsealed,
 }
 
 impl fmt::Display for Defect {
@@ -46,6 +48,7 @@ impl fmt::Display for Defect {
             Self::Mode => "wrong mode",
             Self::Xattrs => "wrong extended attributes",
             Self::Unreadable => "unreadable",
+            Self::Unsealed => "not sealed by fs-verity",
         })
     }
 }
