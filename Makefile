@@ -26,8 +26,23 @@ release: ## the same, optimised
 	cargo rustc --locked --release --bin bedplate-launch -- $(STATIC) -C opt-level=s -C panic=abort -C strip=symbols
 	install -D -m 0755 $(TARGET)/release/bedplate-launch $(TARGET)/static/release/bedplate-launch
 
-install: release ## install the release build, stripped, below $(DESTDIR)$(prefix)
+man: release ## the manual pages, target/man
+	rm -rf $(TARGET)/man
+	mkdir -p $(TARGET)/man
+	$(TARGET)/release/bedplate man $(TARGET)/man
+
+completions: release ## what bash, zsh and fish need to complete words, target/completions
+	mkdir -p $(TARGET)/completions
+	$(TARGET)/release/bedplate completions bash >$(TARGET)/completions/bedplate
+	$(TARGET)/release/bedplate completions zsh >$(TARGET)/completions/_bedplate
+	$(TARGET)/release/bedplate completions fish >$(TARGET)/completions/bedplate.fish
+
+install: release man completions ## install the release build, stripped, below $(DESTDIR)$(prefix)
 	install -D -s -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/man/man8 $(TARGET)/man/*.8
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bash-completion/completions $(TARGET)/completions/bedplate
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/zsh/site-functions $(TARGET)/completions/_bedplate
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/fish/vendor_completions.d $(TARGET)/completions/bedplate.fish
 	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
 	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bedplate/schema docs/schema/*.json
 
@@ -62,4 +77,4 @@ demo: ## etcd, flanneld and containerd as system containers in a booted machine
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release install check check-lint check-unit check-offline check-booted check-machine check-crash bench demo clean
+.PHONY: help setup build release man completions install check check-lint check-unit check-offline check-booted check-machine check-crash bench demo clean

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 
+use crate::cli::complete;
 use crate::hint::Hinted;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -40,6 +41,7 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "DIR", value_parser = absolute)]
     workdir: Option<PathBuf>,
     /// The container's name, as `bedplate list` has it
+    #[arg(add = complete::containers())]
     name: ContainerName,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]

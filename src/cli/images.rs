@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::progress::bytes;
 use crate::cli::output::table::{field, or_dash, short, table};
@@ -40,7 +41,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
     /// The image: a reference, or how its digest begins
-    #[arg(value_name = "IMAGE|DIGEST")]
+    #[arg(value_name = "IMAGE|DIGEST", add = complete::images())]
     image: Wanted,
     /// Ask where the image comes from; nothing is pulled
     #[arg(long)]
@@ -50,7 +51,7 @@ struct ShowArgs {
 #[derive(Debug, clap::Args)]
 struct RemoveArgs {
     /// The images: references, or how their digests begin
-    #[arg(value_name = "IMAGE|DIGEST", required = true)]
+    #[arg(value_name = "IMAGE|DIGEST", required = true, add = complete::images())]
     images: Vec<Wanted>,
     /// Say what would be done; change nothing
     #[arg(long)]

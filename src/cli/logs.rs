@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use anyhow::Result;
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -61,7 +62,7 @@ pub(crate) struct Args {
     #[arg(long)]
     no_pager: bool,
     /// The containers' names, as `bedplate list` has them
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = complete::containers())]
     names: Vec<ContainerName>,
 }
 

@@ -1,5 +1,6 @@
 //! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
 
+mod complete;
 mod config;
 mod df;
 mod doctor;
@@ -10,6 +11,7 @@ mod images;
 mod install;
 mod list;
 mod logs;
+mod man;
 mod output;
 mod prune;
 mod pull;
@@ -50,7 +52,7 @@ struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
-    command: Command,
+    command: Verb,
 }
 
 /// Options of every verb.
@@ -69,6 +71,18 @@ struct Global {
 }
 
 /// The verbs.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(flatten)]
+    OnHost(Command),
+    /// Print what a shell needs to complete words
+    Completions(complete::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
+}
+
+/// The verbs that look at a host, or change it.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Install images as system containers
@@ -109,29 +123,37 @@ enum Command {
 
 /// Parses the process's arguments, runs the verb, prints its outcome; the exit status is the design's.
 pub fn main() -> ExitCode {
+    if let Some(answered) = complete::answer() {
+        return answered;
+    }
     let cli = Cli::parse();
     log(cli.global.verbose);
-    match dispatch(&cli) {
+    let (done, failed) = match &cli.command {
+        Verb::OnHost(command) => (on_host(&cli.global, command), command.failed()),
+        Verb::Completions(args) => (complete::run(args), 1),
+        Verb::Man(args) => (man::run(args), 1),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::print(&error, cli.command.failed()),
+        Err(error) => error::print(&error, failed),
     }
 }
 
-fn dispatch(cli: &Cli) -> Result<()> {
-    let root = Root::open(&cli.global.root)?;
-    let output = Output::new(cli.global.json);
+fn on_host(global: &Global, command: &Command) -> Result<()> {
+    let root = Root::open(&global.root)?;
+    let output = Output::new(global.json);
     let report = progress::report();
-    if cli.command.writes() {
+    if command.writes() {
         preflight::require_root_user()?;
         preflight::require_unified_cgroups(&root)?;
     }
-    let systemd = ops::manager(&root, cli.command.writes())?;
+    let systemd = ops::manager(&root, command.writes())?;
     let host = Host {
         root: &root,
         systemd: systemd.as_ref(),
         report: &report,
     };
-    match &cli.command {
+    match command {
         Command::Install(args) => install::run(&host, args, &output),
         Command::Pull(args) => pull::run(&host, args, &output),
         Command::Images(args) => images::run(&host, args, &output),
@@ -204,6 +226,27 @@ mod tests {
     #[test]
     fn the_definitions_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Calls `look` with each command and those below it.
+    fn each(command: &clap::Command, look: &mut dyn FnMut(&clap::Command)) {
+        look(command);
+        command
+            .get_subcommands()
+            .for_each(|below| each(below, look));
+    }
+
+    #[test]
+    fn every_verb_and_option_has_a_help() {
+        let mut cli = Cli::command();
+        cli.build();
+        each(&cli, &mut |command| {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} {argument}");
+            }
+        });
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, anyhow};
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::verify::{places, plural, thing};
 use crate::name::ContainerName;
@@ -12,7 +13,7 @@ use crate::ops::repair::{self, Outcome, Request};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The containers; all of them when none is named
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::containers())]
     names: Vec<ContainerName>,
     /// Show what would be done; change nothing
     #[arg(long)]

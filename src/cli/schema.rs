@@ -15,7 +15,7 @@ use crate::{ops, order};
 const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema");
 
 /// The verbs whose output is not an outcome: `--json` means nothing to them.
-const WITHOUT: [&str; 2] = ["exec", "logs"];
+const WITHOUT: [&str; 4] = ["completions", "exec", "logs", "man"];
 
 /// Each verb with the schema of its outcome.
 fn schemas() -> Vec<(&'static str, Schema)> {

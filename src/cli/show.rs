@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::table::field;
 use crate::name::ContainerName;
@@ -12,6 +13,7 @@ use crate::ops::show::{self, Outcome};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The container's name, as `bedplate list` has it
+    #[arg(add = complete::containers())]
     name: ContainerName,
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -11,7 +12,7 @@ use crate::ops::uninstall::{self, Outcome, Request};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The containers to remove
-    #[arg(value_name = "NAME", required = true)]
+    #[arg(value_name = "NAME", required = true, add = complete::containers())]
     names: Vec<ContainerName>,
     /// Also when other containers require them
     #[arg(long)]

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::table::{or_dash, table};
 use crate::contract::manifest::ValueType;
@@ -19,7 +20,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// An image in the store (a reference, or how its digest begins), or an installed container
-    #[arg(value_name = "IMAGE|NAME")]
+    #[arg(value_name = "IMAGE|NAME", add = complete::containers_and_images())]
     subject: Subject,
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Result, anyhow};
 
+use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::progress::bytes;
 use crate::hint::Hinted;
@@ -18,7 +19,7 @@ const SHOWN: usize = 8;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The containers; all of them when none is named
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = complete::containers())]
     names: Vec<ContainerName>,
     /// Also the images that no container uses
     #[arg(long, conflicts_with = "names")]

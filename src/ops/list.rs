@@ -4,8 +4,10 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::deployment;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
+use crate::root::Root;
 use crate::state::{self, Record};
 
 /// One installed container.
@@ -34,6 +36,17 @@ pub fn run(host: &Host) -> Result<Vec<Row>> {
         .into_iter()
         .map(|record| row(host, record))
         .collect())
+}
+
+/// The names of the installed containers.
+pub fn names(root: &Root) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for name in deployment::containers(root)? {
+        if deployment::current(root, &name)?.is_some() {
+            names.push(name.to_string());
+        }
+    }
+    Ok(names)
 }
 
 fn row(host: &Host, record: Record) -> Row {

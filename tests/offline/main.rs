@@ -36,6 +36,7 @@ mod inside;
 mod lock;
 mod network;
 mod order;
+mod pages;
 mod preflight;
 mod prune;
 mod readers;

@@ -46,6 +46,7 @@ fn told_by(guest: &Guest, runtime: &str) -> Result<()> {
     has_a_terminal(guest)?;
     stays_in_the_unit(guest)?;
     tells_what_was_said(guest)?;
+    offers_names(guest)?;
     product::does(guest, &["uninstall", "payload"])?;
     product::is_gone(guest, &["payload"])
 }
@@ -226,6 +227,16 @@ fn tells_what_was_said(guest: &Guest) -> Result<()> {
         "",
         "error: `nobody` is not installed\nhint: `bedplate list` shows what is; `journalctl --unit nobody.service`",
     )
+}
+
+/// What bash offers for the beginning of a container's name, through the script that it is given.
+fn offers_names(guest: &Guest) -> Result<()> {
+    let offered = guest.sh(r#"source <(bedplate completions bash)
+           COMP_WORDS=(bedplate show pay) COMP_CWORD=2 COMP_TYPE=9
+           _clap_complete_bedplate bedplate pay
+           echo "${COMPREPLY[@]}""#)?;
+    ensure!(offered == "payload", "{offered}");
+    Ok(())
 }
 
 fn remembers_boots(guest: &Guest, first: &str) -> Result<()> {

@@ -4,7 +4,7 @@ pub mod remove;
 pub mod show;
 mod wanted;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Result;
 use containers_image_proxy::oci_spec::image::ImageConfiguration;
@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::deployment;
 use crate::ops::Host;
+use crate::root::Root;
 use crate::state;
 use crate::store::settings::Settings;
 use crate::store::survey::Survey;
@@ -70,6 +71,16 @@ pub fn run(host: &Host) -> Result<Vec<Row>> {
         .collect();
     rows.sort_by(|a, b| (&a.image, &a.digest).cmp(&(&b.image, &b.digest)));
     Ok(rows)
+}
+
+/// The references of the images in the store, each once.
+pub fn references(root: &Root) -> Result<Vec<String>> {
+    let Some(store) = Store::existing(root, Settings::default())? else {
+        return Ok(Vec::new());
+    };
+    let images = store.images()?.into_iter().chain(store.kept()?);
+    let references: BTreeSet<_> = images.map(|image| image.reference.to_string()).collect();
+    Ok(references.into_iter().collect())
 }
 
 /// The containers that have a generation of each image, by its manifest's digest.

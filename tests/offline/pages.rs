@@ -1,0 +1,108 @@
+//! Manual pages and completions: made from the definitions of the command line, complete, and of good form.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::host::BEDPLATE;
+use crate::process::{run, tool};
+use crate::store::names;
+
+/// Whether this machine has a program.
+fn has(program: &str) -> bool {
+    let found = run(Command::new("sh").args(["-c", "command -v \"$0\"", program]));
+    if found.status != 0 {
+        println!("left out: there is no `{program}`");
+    }
+    found.status == 0
+}
+
+#[test]
+fn every_verb_has_a_manual_page_of_good_form() {
+    let dir = tempfile::tempdir().unwrap();
+    tool(BEDPLATE, &["man", dir.path().to_str().unwrap()]);
+    let pages = names(dir.path());
+    for page in ["bedplate.8", "bedplate-install.8", "bedplate-images-show.8"] {
+        assert!(pages.iter().any(|name| name == page), "{page}: {pages:?}");
+    }
+    assert!(!pages.iter().any(|page| page == "bedplate-man.8"));
+    let help = tool(BEDPLATE, &["--help"]);
+    let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    for verb in verbs.take_while(|line| !line.is_empty()) {
+        let verb = verb.split_whitespace().next().unwrap();
+        let page = format!("bedplate-{verb}.8");
+        assert!(verb == "help" || pages.contains(&page), "{page}: {pages:?}");
+    }
+    let (has_groff, has_mandoc) = (has("groff"), has("mandoc"));
+    for page in &pages {
+        let path = dir.path().join(page);
+        let path = path.to_str().unwrap();
+        if has_groff {
+            let said = run(Command::new("groff").args(["-man", "-ww", "-z", "-Tutf8", path]));
+            assert_eq!((said.status, said.stderr.as_str()), (0, ""), "{page}");
+        }
+        if has_mandoc {
+            let said = run(Command::new("mandoc").args(["-Tlint", "-Wwarning", path]));
+            // A page has no date: the version says what it describes.
+            let faults = said
+                .stdout
+                .lines()
+                .filter(|line| !line.contains("missing date"));
+            assert_eq!(faults.collect::<Vec<_>>(), [""; 0], "{page}");
+        }
+    }
+    let main = fs::read_to_string(dir.path().join("bedplate.8")).unwrap();
+    assert!(main.contains("\n.SH FILES\n"), "{main}");
+    let text = fs::read_to_string(dir.path().join("bedplate-exec.8")).unwrap();
+    for part in [
+        "SYNOPSIS",
+        "OPTIONS",
+        "EXAMPLES",
+        "\"EXIT STATUS\"",
+        "\"SEE ALSO\"",
+    ] {
+        assert!(text.contains(&format!(".SH {part}\n")), "{part}: {text}");
+    }
+}
+
+#[test]
+fn every_shell_can_read_its_completions() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = tool(BEDPLATE, &["completions", shell]);
+        let path = dir.path().join(shell);
+        fs::write(&path, script).unwrap();
+        if has(shell) {
+            tool(shell, &["-n", path.to_str().unwrap()]);
+        }
+    }
+    let zsh = fs::read_to_string(dir.path().join("zsh")).unwrap();
+    assert!(zsh.starts_with("#compdef bedplate\n"), "{zsh}");
+}
+
+/// What bash offers for the last of these words, through the script that it is given.
+fn offered(dir: &Path, words: &[&str]) -> Vec<String> {
+    let script = r#"
+        PATH=$1:$PATH
+        shift
+        source <(bedplate completions bash)
+        COMP_WORDS=(bedplate "$@") COMP_CWORD=$# COMP_TYPE=9
+        _clap_complete_bedplate bedplate "${COMP_WORDS[COMP_CWORD]}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let mut args = vec!["--norc", "-c", script, "bash", dir.to_str().unwrap()];
+    args.extend(words);
+    let said = tool("bash", &args);
+    said.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_offers_verbs_options_and_their_values() {
+    let dir = Path::new(BEDPLATE).parent().unwrap();
+    assert_eq!(offered(dir, &["unin"]), ["uninstall"]);
+    assert_eq!(offered(dir, &["images", "re"]), ["remove"]);
+    assert_eq!(offered(dir, &["prune", "--dry"]), ["--dry-run"]);
+    assert_eq!(
+        offered(dir, &["completions", ""])[..3],
+        ["bash", "zsh", "fish"]
+    );
+}
