@@ -9,7 +9,7 @@ use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::progress::bytes;
 use crate::cli::output::table::{field, or_dash, short, table};
-use crate::contract::manifest::Mount;
+use crate::contract::manifest::{Mount, Namespace};
 use crate::ops::Host;
 use crate::ops::images::remove::{self, Request};
 use crate::ops::images::show::{self, Exports, Layer, Outcome};
@@ -174,6 +174,9 @@ fn contract(exports: &Exports) -> Vec<String> {
     let mounts: Vec<String> = container.mounts.iter().map(mount).collect();
     let values: Vec<String> = manifest.values.keys().cloned().collect();
     let description = [manifest.description.clone()];
+    let shared = [("network", container.network), ("pid", container.pid)];
+    let shared = shared.iter().filter(|(_, space)| *space == Namespace::Host);
+    let shared: Vec<String> = shared.map(|(name, _)| (*name).to_owned()).collect();
     let mut found = vec![format!("version {}", manifest.contract)];
     for (name, items) in [
         ("description", &description[..]),
@@ -183,6 +186,7 @@ fn contract(exports: &Exports) -> Vec<String> {
         ("before", &service.before),
         ("capabilities", &container.capabilities),
         ("devices", &container.devices),
+        ("shares with the host", &shared),
         ("mounts", &mounts),
         ("values", &values),
         ("templates", &exports.templates),

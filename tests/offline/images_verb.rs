@@ -111,6 +111,7 @@ fn an_image_tells_its_contract_without_a_checkout() {
               provides: store
               requires: network
               capabilities: CAP_NET_ADMIN
+              shares with the host: network
               mounts: {{{{state_dir}}}} on /data
               values: PORT
               templates: tmpfiles.hbs
