@@ -113,7 +113,7 @@ enum Command {
     Df,
     /// Remove what no image kept, no generation and no process needs
     Prune(prune::Args),
-    /// Look whether the host is fit for system containers and all is as recorded, and say what to do
+    /// Look whether the host is fit, and all as recorded; say what to do
     Doctor,
     /// Show every setting of this host and where it comes from
     Config,
