@@ -13,6 +13,7 @@ mod failing;
 mod guest;
 mod host;
 mod hosts;
+mod httpd;
 mod images;
 mod inside;
 mod machine;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         hosts::STORIES,
         uninstall::STORIES,
         composefs::STORIES,
+        httpd::STORIES,
         crash::STORIES,
         boot::STORIES,
     ];
