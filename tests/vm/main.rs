@@ -21,6 +21,7 @@ mod product;
 mod qemu;
 mod registry;
 mod story;
+mod tutorial;
 mod uninstall;
 mod unit;
 mod verity;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         uninstall::STORIES,
         composefs::STORIES,
         httpd::STORIES,
+        tutorial::STORIES,
         crash::STORIES,
         boot::STORIES,
     ];
