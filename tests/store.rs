@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use bedplate::image::access::Access;
+use bedplate::image::platform::Platform;
 use bedplate::image::reference::ImageRef;
 use bedplate::image::remote;
 use bedplate::image::resolve::resolve;
-use bedplate::image::settings::Settings as Network;
 use bedplate::progress::{Event, Report};
 use bedplate::root::Root;
 use bedplate::store::settings::Settings;
@@ -51,7 +52,7 @@ impl Host {
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);
         let report = Report::new(move |event| sink.lock().unwrap().push(event));
-        let image = remote::open(&self.reference(tag))?;
+        let image = remote::open(&self.reference(tag), &Access::default())?;
         let stored = self.store.import(image, &report)?;
         Ok((stored, std::mem::take(&mut *events.lock().unwrap())))
     }
@@ -326,7 +327,7 @@ fn an_index_and_its_manifest_have_a_digest_each() {
     let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [other, ours]});
     let index = layout.blob(index.to_string().as_bytes(), INDEX);
     layout.tag(index.clone());
-    let image = remote::open(&host.reference("tag")).unwrap();
+    let image = remote::open(&host.reference("tag"), &Access::default()).unwrap();
     assert_eq!(image.index_digest.to_string(), index["digest"]);
     assert_eq!(image.manifest_digest.to_string(), ours["digest"]);
     let stored = host.store.import(image, &Report::silent()).unwrap();
@@ -345,7 +346,7 @@ fn a_tag_that_moves_while_it_is_opened() {
     layout.tag(layout.image("amd64", &[plain(&[("f", "old")])]));
     let silent = Report::silent();
     let reference = host.reference("tag");
-    let resolved = resolve(&reference, Network::default(), &silent).unwrap();
+    let resolved = resolve(&reference, &Access::default(), &silent).unwrap();
     let new = layout.image("amd64", &[plain(&[("f", "new")])]);
     layout.tag(new.clone());
     let image = remote::from_resolved(resolved, &silent).unwrap();
@@ -353,16 +354,23 @@ fn a_tag_that_moves_while_it_is_opened() {
     assert_eq!(image.index_digest, image.manifest_digest);
     let stored = host.store.import(image, &silent).unwrap();
     // By now there is nothing to open.
-    let resolved = resolve(&reference, Network::default(), &silent).unwrap();
+    let resolved = resolve(&reference, &Access::default(), &silent).unwrap();
     assert_eq!(
         host.store.find_resolved(&resolved).unwrap(),
         Some(stored.clone())
     );
-    assert_eq!(host.store.find_kept(&reference).unwrap(), None);
+    assert_eq!(
+        host.store
+            .find_kept(&reference, &Platform::default())
+            .unwrap(),
+        None
+    );
     host.store.keep(&stored).unwrap();
     host.store.remove_image(&stored.manifest_digest).unwrap();
     assert_eq!(
-        host.store.find_kept(&reference).unwrap(),
+        host.store
+            .find_kept(&reference, &Platform::default())
+            .unwrap(),
         Some(stored.clone())
     );
     host.store.release(&stored.manifest_digest).unwrap();

@@ -9,6 +9,7 @@ use crate::cli::complete;
 use crate::cli::output::Output;
 use crate::cli::output::progress::bytes;
 use crate::cli::output::table::{field, or_dash, short, table};
+use crate::cli::source;
 use crate::contract::manifest::{Mount, Namespace};
 use crate::ops::Host;
 use crate::ops::images::remove::{self, Request};
@@ -46,6 +47,8 @@ struct ShowArgs {
     /// Ask where the image comes from; nothing is pulled
     #[arg(long)]
     remote: bool,
+    #[command(flatten)]
+    source: source::Args,
 }
 
 #[derive(Debug, clap::Args)]
@@ -72,6 +75,7 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
             let request = show::Request {
                 image: args.image.clone(),
                 remote: args.remote,
+                access: args.source.access(args.image.reference())?,
             };
             output.show(&show::run(host, &request)?, text)
         }

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 use crate::cli::output::{Output, json};
+use crate::cli::source;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -64,6 +65,8 @@ pub(crate) struct Args {
     /// Show unit, configuration and privileges; install nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    source: source::Args,
 }
 
 /// [`Pull`] on the command line, in podman's words.
@@ -107,6 +110,7 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
             When::Always => Pull::Always,
             When::Never => Pull::Never,
         },
+        access: args.source.access(&args.images)?,
         dry_run: args.dry_run,
         now: SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -20,6 +20,7 @@ mod repair;
 #[cfg(test)]
 mod schema;
 mod show;
+mod source;
 mod uninstall;
 mod values;
 mod verify;
@@ -72,6 +73,10 @@ struct Global {
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one, for as long as the program runs"
+)]
 enum Verb {
     #[command(flatten)]
     OnHost(Command),

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::cli::output::Output;
+use crate::cli::source;
 use crate::image::reference::ImageRef;
 use crate::ops::Host;
 use crate::ops::pull::{self, Outcome, Pulled, Request};
@@ -23,11 +24,14 @@ pub(crate) struct Args {
     /// Say what would be fetched; fetch nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    source: source::Args,
 }
 
 pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
     let request = Request {
         images: args.images.clone(),
+        access: args.source.access(&args.images)?,
         dry_run: args.dry_run,
     };
     output.show(&pull::run(host, &request)?, text)

@@ -3,9 +3,11 @@
 //! Everything a registry, a signature policy or an archive format has to say is said by skopeo, which runs as a
 //! child; nothing here parses what containers/image parses.
 
+pub mod access;
 mod explain;
 mod knock;
 mod mirrors;
+pub mod platform;
 pub(crate) mod policy;
 mod proxy;
 pub mod reference;

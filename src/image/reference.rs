@@ -124,6 +124,12 @@ impl ImageRef {
         self.policy_bare_name().unwrap_or(&self.rest)
     }
 
+    /// The registry, with its port, if the image comes from one.
+    pub fn registry(&self) -> Option<&str> {
+        let is_one = self.transport == Transport::Docker;
+        is_one.then(|| self.rest.split('/').next().unwrap_or_default())
+    }
+
     /// The digest by which a registry's image is named, if it is.
     pub fn digest(&self) -> Option<Digest> {
         let digest = Named::split(&self.rest).digest?;

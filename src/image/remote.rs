@@ -13,13 +13,14 @@ use containers_image_proxy::oci_spec::image::{
 };
 
 use crate::hint::Hinted;
+use crate::image::access::Access;
 use crate::image::explain::explain;
+use crate::image::platform::Platform;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::resolve::{Resolved, Source, resolve};
 use crate::image::retry::{Contact, repeat};
 use crate::image::session::Session;
-use crate::image::settings::Settings;
 use crate::image::stream::BlobReader;
 use crate::progress::Report;
 
@@ -35,8 +36,10 @@ pub struct RemoteImage {
     pub reference: ImageRef,
     /// Of what the reference names: an index, or the manifest itself.
     pub index_digest: Digest,
-    /// Of the manifest for this machine's platform.
+    /// Of the manifest for the platform.
     pub manifest_digest: Digest,
+    /// For which it was asked; where there is no index the config tells that it fits.
+    pub platform: Platform,
     /// The manifest, converted to OCI's form if it came in Docker's.
     pub manifest: ImageManifest,
     /// The image's config.
@@ -92,9 +95,9 @@ impl RemoteImage {
 }
 
 /// Opens an image: [`resolve`] and [`from_resolved`], without telling of attempts that failed.
-pub fn open(reference: &ImageRef) -> Result<RemoteImage> {
+pub fn open(reference: &ImageRef, access: &Access) -> Result<RemoteImage> {
     let silent = Report::silent();
-    from_resolved(resolve(reference, Settings::default(), &silent)?, &silent)
+    from_resolved(resolve(reference, access, &silent)?, &silent)
 }
 
 /// Opens what was resolved: manifest and config are fetched.
@@ -113,13 +116,9 @@ pub fn from_resolved(resolved: Resolved, report: &Report) -> Result<RemoteImage>
 /// Opens an image that has to be opened whatever its reference names: what that is, is asked at the same time.
 ///
 /// Errors as in [`from_resolved`].
-pub fn open_unknown(
-    reference: &ImageRef,
-    settings: Settings,
-    report: &Report,
-) -> Result<RemoteImage> {
+pub fn open_unknown(reference: &ImageRef, access: &Access, report: &Report) -> Result<RemoteImage> {
     let opening = || -> Result<RemoteImage> {
-        let source = Source::find(reference, settings, report)?;
+        let source = Source::find(reference, access, report)?;
         let ahead = source.must_be_asked().then(|| ahead(source.clone()));
         let resolved = source.resolve(Contact::First, report)?;
         unnamed(resolved, ahead, report)
@@ -191,8 +190,8 @@ fn open_session(source: &Source, skopeo: Option<Command>) -> Result<Session, Fai
     Session::open(
         &source.reference.for_skopeo(),
         skopeo,
-        source.registries.args(),
-        source.settings.timeout,
+        [source.registries.args(), source.access.args()].concat(),
+        source.access.network.timeout,
     )
 }
 
@@ -206,6 +205,8 @@ fn assemble(
         serde_json::from_slice(&fetched.manifest).context("parsing the manifest")?;
     let config: ImageConfiguration =
         serde_json::from_slice(&fetched.config).context("parsing the image's config")?;
+    let platform = resolved.source.access.platform.clone();
+    require_platform(&config, &platform)?;
     let layers = fetched.layers.unwrap_or_else(|| manifest.layers().clone());
     let diff_ids = diff_ids(&config)?;
     if layers.len() != diff_ids.len() {
@@ -220,12 +221,27 @@ fn assemble(
         resolved,
         index_digest,
         manifest_digest,
+        platform,
         manifest,
         config,
         layers,
         diff_ids,
         session: Mutex::new(Arc::new(fetched.session)),
     })
+}
+
+/// Refuses an image for another kind of machine than was asked for: nothing in it would run.
+fn require_platform(config: &ImageConfiguration, platform: &Platform) -> Result<()> {
+    let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+    if platform.takes(&os, &architecture) {
+        return Ok(());
+    }
+    let wrong: Result<()> = Err(anyhow!(
+        "the image is for {os}/{architecture}, not for {platform}"
+    ));
+    wrong.hint(format!(
+        "take an image for {platform}; for the root of another machine give `--root DIR --arch {architecture}`"
+    ))
 }
 
 /// The diff_ids of a config, as digests.
@@ -268,7 +284,7 @@ mod tests {
                 Some("check that the registry runs and can be reached from here"),
             ),
         ] {
-            let error = open(&reference.parse().unwrap()).unwrap_err();
+            let error = open(&reference.parse().unwrap(), &Access::default()).unwrap_err();
             assert_eq!(
                 format!("{error:#}"),
                 format!("opening `{reference}`: {said}")
@@ -283,7 +299,7 @@ mod tests {
         let skopeo = Command::new("/nonexistent/skopeo");
         // One that is not looked at before it is opened.
         let reference = "docker-archive:/x".parse().unwrap();
-        let resolved = resolve(&reference, Settings::default(), &Report::silent()).unwrap();
+        let resolved = resolve(&reference, &Access::default(), &Report::silent()).unwrap();
         let error = fetch(&resolved.source, Some(skopeo))
             .map(|_| ())
             .unwrap_err();

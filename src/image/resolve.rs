@@ -8,12 +8,12 @@ use containers_image_proxy::oci_spec::image::{Digest, ImageIndex};
 use openssl::sha::sha256;
 
 use crate::exec::Program;
+use crate::image::access::Access;
 use crate::image::explain::explain;
 use crate::image::mirrors::Registries;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::retry::{Contact, repeat};
-use crate::image::settings::Settings;
 use crate::image::{hex, mirrors, policy};
 use crate::progress::Report;
 
@@ -21,7 +21,7 @@ use crate::progress::Report;
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     pub(crate) reference: ImageRef,
-    pub(crate) settings: Settings,
+    pub(crate) access: Access,
     pub(crate) registries: Registries,
 }
 
@@ -43,8 +43,8 @@ pub fn require_allowed(reference: &ImageRef) -> Result<()> {
 /// Resolves a reference: at most one request, to which the answer is an index or a manifest.
 ///
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
-pub fn resolve(reference: &ImageRef, settings: Settings, report: &Report) -> Result<Resolved> {
-    Source::find(reference, settings, report)
+pub fn resolve(reference: &ImageRef, access: &Access, report: &Report) -> Result<Resolved> {
+    Source::find(reference, access, report)
         .and_then(|source| source.resolve(Contact::First, report))
         .map_err(explain)
         .with_context(|| format!("opening `{reference}`"))
@@ -52,11 +52,11 @@ pub fn resolve(reference: &ImageRef, settings: Settings, report: &Report) -> Res
 
 impl Source {
     /// Applies the signature policy, and looks which mirrors answer.
-    pub(crate) fn find(reference: &ImageRef, settings: Settings, report: &Report) -> Result<Self> {
+    pub(crate) fn find(reference: &ImageRef, access: &Access, report: &Report) -> Result<Self> {
         policy::check(reference)?;
         Ok(Self {
             reference: reference.clone(),
-            settings,
+            access: access.clone(),
             registries: mirrors::without_dead(reference, report),
         })
     }
@@ -92,11 +92,12 @@ impl Source {
 
     /// What the reference names, as it is.
     fn inspect(&self) -> Result<String, Failure> {
-        let limit = format!("{}s", self.settings.timeout.as_secs());
+        let limit = format!("{}s", self.access.network.timeout.as_secs());
         let output = Program::new("skopeo")
             .args(["--command-timeout", &limit])
             .args(self.registries.args())
             .args(["inspect", "--raw"])
+            .args(self.access.args())
             .arg(self.reference.for_skopeo())
             .output();
         let output = output.map_err(|error| {
@@ -141,11 +142,9 @@ impl Resolved {
     /// The same reference, resolved again.
     pub(crate) fn again(&self, report: &Report) -> Result<Self> {
         let Source {
-            reference,
-            settings,
-            ..
+            reference, access, ..
         } = &self.source;
-        Source::find(reference, *settings, report)?.resolve(Contact::Established, report)
+        Source::find(reference, access, report)?.resolve(Contact::Established, report)
     }
 }
 

@@ -4,10 +4,11 @@ use anyhow::{Result, anyhow};
 use serde::Serialize;
 
 use crate::hint::Hinted;
+use crate::image::access::Access;
+use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
-use crate::image::settings::Settings;
 use crate::ops::Host;
 use crate::store::{Store, StoredImage};
 
@@ -58,16 +59,24 @@ impl Found {
 pub(crate) fn find(
     host: &Host,
     store: &Store,
-    network: Settings,
+    access: &Access,
     reference: &ImageRef,
     pull: Pull,
 ) -> Result<Found> {
+    if host.root.is_host() && !access.platform.runs_here() {
+        let here = Platform::default();
+        return Err(anyhow!(
+            "`{reference}` is asked for {}, and this machine is {here}",
+            access.platform
+        ))
+        .hint("another machine's images go below `--root DIR`; leave out `--arch` and `--os`");
+    }
     let here = match pull {
         Pull::Always => None,
-        Pull::Missing => store.find_kept(reference)?,
+        Pull::Missing => store.find_kept(reference, &access.platform)?,
         Pull::Never => Some(
             store
-                .find_reference(reference)?
+                .find_reference(reference, Some(&access.platform))?
                 .ok_or_else(|| anyhow!("`{reference}` is not in the store"))
                 .hint(format!(
                     "`bedplate pull {reference}` brings it there; or give `--pull missing`"
@@ -81,11 +90,11 @@ pub(crate) fn find(
         return Ok(Found::Stored(Box::new(image)));
     }
     host.report.step(format!("resolving {reference}"));
-    if !store.knows(reference)? {
-        let image = remote::open_unknown(reference, network, host.report)?;
+    if !store.knows(reference, &access.platform)? {
+        let image = remote::open_unknown(reference, access, host.report)?;
         return Ok(Found::Remote(Box::new(image)));
     }
-    let resolved = resolve(reference, network, host.report)?;
+    let resolved = resolve(reference, access, host.report)?;
     if let Some(image) = store.find_resolved(&resolved)? {
         return Ok(Found::Stored(Box::new(image)));
     }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
+use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::ops::Host;
 use crate::ops::fetching::{self, Found, Pull};
@@ -15,6 +16,8 @@ use crate::store::Store;
 pub struct Request {
     /// The images.
     pub images: Vec<ImageRef>,
+    /// How they are reached.
+    pub access: Access,
     /// Say what would be fetched.
     pub dry_run: bool,
 }
@@ -57,10 +60,11 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let _lock = host.write_lock("pull")?;
     let config = config::load(host.root)?;
     let store = Store::open(host.root, config.store)?;
+    let access = request.access.with_network(config.network);
     let images = request.images.iter();
     let images = images.map(|reference| {
-        let found = fetching::find(host, &store, config.network, reference, Pull::Always)?;
-        one(host, &store, reference, found, request.dry_run)
+        let found = fetching::find(host, &store, &access, reference, Pull::Always)?;
+        one(host, &store, (reference, &access), found, request.dry_run)
     });
     Ok(Outcome {
         dry_run: request.dry_run,
@@ -71,12 +75,12 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
 fn one(
     host: &Host,
     store: &Store,
-    reference: &ImageRef,
+    (reference, access): (&ImageRef, &Access),
     found: Found,
     dry_run: bool,
 ) -> Result<Pulled> {
     let digest = found.manifest_digest();
-    let kept = store.find_kept(reference)?;
+    let kept = store.find_kept(reference, &access.platform)?;
     let was_kept = kept.is_some_and(|kept| kept.manifest_digest.to_string() == digest);
     let (layers, fetched) = match &found {
         Found::Stored(image) => (image.diff_ids.len(), Vec::new()),

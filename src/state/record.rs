@@ -33,6 +33,9 @@ pub struct Record {
     pub index_digest: String,
     /// Digest of the manifest of this host's platform.
     pub manifest_digest: String,
+    /// The platform it was asked for, such as `linux/amd64`; empty in records of a bedplate that did not write it.
+    #[serde(default)]
+    pub platform: String,
     /// The OCI runtime, an absolute path.
     pub runtime: PathBuf,
     /// The image's contract version; 0 for an image without one.
@@ -111,6 +114,7 @@ impl Record {
             image: String::new(),
             index_digest: String::new(),
             manifest_digest: String::new(),
+            platform: String::new(),
             runtime: PathBuf::new(),
             contract: 0,
             shape: 0,
@@ -165,6 +169,7 @@ mod tests {
             image: "oci:/x:latest".to_owned(),
             index_digest: "sha256:1".to_owned(),
             manifest_digest: "sha256:1".to_owned(),
+            platform: "linux/arm64".to_owned(),
             runtime: "/usr/bin/crun".into(),
             contract: 1,
             shape: 1,

@@ -34,6 +34,7 @@ impl Store {
         if let Some(stored) = self.find(&image.manifest_digest)?
             && stored.reference == image.reference
             && stored.index_digest == image.index_digest
+            && stored.platform == image.platform
         {
             return Ok(stored);
         }
@@ -65,6 +66,7 @@ impl Store {
             reference: image.reference.clone(),
             index_digest: image.index_digest.clone(),
             manifest_digest: image.manifest_digest.clone(),
+            platform: image.platform.clone(),
             config: image.config.clone(),
             diff_ids: image.diff_ids().to_vec(),
             commit,

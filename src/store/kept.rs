@@ -6,6 +6,7 @@
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 
+use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::resolve::Resolved;
 use crate::store::{Store, StoredImage, metadata, refs};
@@ -18,41 +19,56 @@ impl Store {
         };
         let images = self.images()?;
         Ok(images.into_iter().find(|image| {
-            image.reference == resolved.source.reference && image.index_digest == *index_digest
+            image.reference == resolved.source.reference
+                && image.platform == resolved.source.access.platform
+                && image.index_digest == *index_digest
         }))
     }
 
-    /// Whether an image was last asked for by this reference.
-    pub fn knows(&self, reference: &ImageRef) -> Result<bool> {
-        let images = self.images()?;
-        Ok(images.iter().any(|image| image.reference == *reference))
-    }
-
-    /// The image that was last asked for by this reference, if the store has it; a kept one first.
-    pub fn find_reference(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
-        let kept = self.find_kept(reference)?;
-        if kept.is_some() {
-            return Ok(kept);
-        }
+    /// Whether an image was last asked for by this reference for the platform.
+    pub fn knows(&self, reference: &ImageRef, platform: &Platform) -> Result<bool> {
         let images = self.images()?;
         Ok(images
-            .into_iter()
-            .find(|image| image.reference == *reference))
+            .iter()
+            .any(|image| image.reference == *reference && image.platform == *platform))
     }
 
-    /// The image that is kept under this very reference.
-    pub fn find_kept(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
+    /// The image that was last asked for by this reference for the platform, if the store has it; a kept one first. For
+    /// any platform: this machine's first.
+    pub fn find_reference(
+        &self,
+        reference: &ImageRef,
+        platform: Option<&Platform>,
+    ) -> Result<Option<StoredImage>> {
+        let mut images = self.kept()?;
+        images.extend(self.images()?);
+        images.retain(|image| {
+            image.reference == *reference && platform.is_none_or(|p| image.platform == *p)
+        });
+        // Of equals the first stays the first.
+        images.sort_by_key(|image| !image.platform.runs_here());
+        Ok(images.into_iter().next())
+    }
+
+    /// The image that is kept under this very reference for the platform.
+    pub fn find_kept(
+        &self,
+        reference: &ImageRef,
+        platform: &Platform,
+    ) -> Result<Option<StoredImage>> {
         let kept = self.kept()?;
-        Ok(kept.into_iter().find(|image| image.reference == *reference))
+        Ok(kept
+            .into_iter()
+            .find(|image| image.reference == *reference && image.platform == *platform))
     }
 
-    /// Keeps an image, under its reference; of an older image of the same reference only the files stay, as long as
+    /// Keeps an image, under its reference; of an older image of the same reference and platform only the files stay, as long as
     /// a container needs them.
     pub fn keep(&self, image: &StoredImage) -> Result<()> {
         let keeping = || format!("keeping `{}`", image.reference);
         for older in self.kept()? {
-            if older.reference == image.reference && older.manifest_digest != image.manifest_digest
-            {
+            let same = older.reference == image.reference && older.platform == image.platform;
+            if same && older.manifest_digest != image.manifest_digest {
                 self.set_kept(&older.manifest_digest, None)
                     .with_context(keeping)?;
             }

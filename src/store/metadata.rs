@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 use ostree::{Repo, glib};
 
+use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::remote::{RemoteImage, diff_ids};
 use crate::store::StoredImage;
@@ -17,6 +18,8 @@ const FORMAT_KEY: &str = "bedplate.format";
 const REFERENCE: &str = "bedplate.reference";
 const INDEX_DIGEST: &str = "bedplate.index-digest";
 const MANIFEST_DIGEST: &str = "bedplate.manifest-digest";
+/// Absent in what an older bedplate wrote: the machine's.
+const PLATFORM: &str = "bedplate.platform";
 const MANIFEST: &str = "bedplate.manifest";
 const CONFIG: &str = "bedplate.config";
 
@@ -30,6 +33,7 @@ pub(crate) fn write(image: &RemoteImage) -> Result<glib::Variant> {
         (REFERENCE, image.reference.to_string()),
         (INDEX_DIGEST, image.index_digest.to_string()),
         (MANIFEST_DIGEST, image.manifest_digest.to_string()),
+        (PLATFORM, image.platform.to_string()),
         (MANIFEST, manifest),
         (CONFIG, config),
     ] {
@@ -69,6 +73,10 @@ pub(crate) fn read(commit: &str, metadata: &glib::Variant) -> Result<Option<Stor
         reference: ImageRef::try_from(text(REFERENCE)?)?,
         index_digest: digest(INDEX_DIGEST)?,
         manifest_digest: digest(MANIFEST_DIGEST)?,
+        platform: match values.get(PLATFORM) {
+            Some(_) => text(PLATFORM)?.parse()?,
+            None => Platform::default(),
+        },
         diff_ids: diff_ids(&config)?,
         config,
         commit: commit.to_owned(),

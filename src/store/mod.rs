@@ -56,6 +56,7 @@ use ostree::{MutableTree, Repo, RepoMode};
 
 pub use crate::store::checkout::Checkout;
 
+use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::root::{Kind, Root};
 use crate::store::entry::Entry;
@@ -88,8 +89,10 @@ pub struct StoredImage {
     pub reference: ImageRef,
     /// Of what the reference named: an index, or the manifest itself.
     pub index_digest: Digest,
-    /// Of the manifest for this machine's platform.
+    /// Of the manifest for the platform.
     pub manifest_digest: Digest,
+    /// For which it was asked.
+    pub platform: Platform,
     /// The image's config.
     pub config: ImageConfiguration,
     /// The digest of each layer's tar stream, lowest first.

@@ -40,6 +40,7 @@ mod pages;
 mod preflight;
 mod prune;
 mod readers;
+mod sources;
 mod values;
 mod verbs;
 mod verify;

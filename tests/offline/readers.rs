@@ -64,7 +64,7 @@ fn json_keys_are_stable() {
     let shown = json(&["show", "etcd"]);
     assert_eq!(
         keys(&shown).join(" "),
-        "record name generation description image index_digest manifest_digest runtime contract shape installed \
+        "record name generation description image index_digest manifest_digest platform runtime contract shape installed \
          units privileges integrity order commit rendered values files directory state required_by notes"
     );
     assert_eq!(

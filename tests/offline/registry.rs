@@ -1,4 +1,5 @@
-//! A real registry on a port of its own: Debian's docker-registry, one for all tests, gone with them.
+//! Real registries, each on a port of its own: Debian's docker-registry, one without TLS and one with TLS and a
+//! password for all tests, gone with them.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -6,6 +7,14 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::thread;
+
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509Name};
 
 use crate::host::Host;
 use crate::layout::Layout;
@@ -21,20 +30,53 @@ pub(crate) struct Registry {
 /// The registry, started by whoever needs it first.
 pub(crate) fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(start)
+    REGISTRY.get_or_init(|| start("http: {addr: '127.0.0.1:0'}", Vec::new()))
+}
+
+/// A registry that speaks TLS alone and asks for [`USER`] and [`PASSWORD`].
+pub(crate) struct Secured {
+    pub(crate) registry: Registry,
+    /// The certificate of the authority that vouches for it.
+    pub(crate) ca: String,
+}
+
+pub(crate) const USER: &str = "operator";
+pub(crate) const PASSWORD: &str = "open:sesame";
+
+/// Them as htpasswd(1) writes them.
+const HTPASSWD: &str = "operator:$2y$05$abcdefghijklmnopqrstuubMHTpw5uKdtLGvKw5uzYhbpqtktcY3.\n";
+
+/// The registry with TLS and a password, started by whoever needs it first.
+pub(crate) fn secured() -> &'static Secured {
+    static SECURED: OnceLock<Secured> = OnceLock::new();
+    SECURED.get_or_init(|| {
+        let Certificates { ca, own, key } = certificates();
+        let files = vec![
+            ("CERT", own),
+            ("KEY", key),
+            ("HTPASSWD", HTPASSWD.to_owned()),
+        ];
+        let config = "http: {addr: '127.0.0.1:0', tls: {certificate: /mnt/cert, key: /mnt/key}}
+auth: {htpasswd: {realm: test, path: /mnt/htpasswd}}";
+        let registry = start(config, files);
+        Secured { registry, ca }
+    })
 }
 
 /// Its configuration, and where it keeps its images: in memory that nobody else sees and that goes with it.
 const SCRIPT: &str = "mount -t tmpfs none /mnt
-    cat >/mnt/config.yml <<'END'
+    printf '%s' \"${CERT-}\" >/mnt/cert
+    printf '%s' \"${KEY-}\" >/mnt/key
+    printf '%s' \"${HTPASSWD-}\" >/mnt/htpasswd
+    cat >/mnt/config.yml <<END
 version: 0.1
 log: {level: info}
 storage: {filesystem: {rootdirectory: /mnt}}
-http: {addr: '127.0.0.1:0'}
+$CONFIG
 END
     exec docker-registry serve /mnt/config.yml";
 
-fn start() -> Registry {
+fn start(config: &'static str, files: Vec<(&'static str, String)>) -> Registry {
     let (found, listening) = mpsc::channel();
     // It is killed when the thread that started it ends: this one lives as long as the process.
     thread::spawn(move || {
@@ -42,6 +84,8 @@ fn start() -> Registry {
             .args(["--pdeathsig", "KILL", "unshare", "--mount"])
             .args(["--propagation", "private", "sh", "-ec", SCRIPT])
             .env("OTEL_TRACES_EXPORTER", "none")
+            .env("CONFIG", config)
+            .envs(files)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -64,6 +108,58 @@ fn start() -> Registry {
     listening.recv_timeout(DEADLINE).unwrap()
 }
 
+/// Of an authority, and of a server on this machine that it vouches for; PEM.
+struct Certificates {
+    ca: String,
+    own: String,
+    key: String,
+}
+
+fn certificates() -> Certificates {
+    let key = || PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let (ca_key, own_key) = (key(), key());
+    let begin = |name: &str, serial: u32, issuer: &str| {
+        let mut cert = X509::builder().unwrap();
+        cert.set_version(2).unwrap();
+        cert.set_serial_number(&BigNum::from_u32(serial).unwrap().to_asn1_integer().unwrap())
+            .unwrap();
+        cert.set_subject_name(&common_name(name)).unwrap();
+        cert.set_issuer_name(&common_name(issuer)).unwrap();
+        // The clock of a machine that was frozen may step.
+        cert.set_not_before(&Asn1Time::from_unix(0).unwrap())
+            .unwrap();
+        cert.set_not_after(&Asn1Time::days_from_now(365).unwrap())
+            .unwrap();
+        cert
+    };
+    let mut ca = begin("Test CA", 1, "Test CA");
+    ca.set_pubkey(&ca_key).unwrap();
+    ca.append_extension(BasicConstraints::new().critical().ca().build().unwrap())
+        .unwrap();
+    ca.sign(&ca_key, MessageDigest::sha256()).unwrap();
+    let ca = ca.build();
+    let mut own = begin("registry", 2, "Test CA");
+    own.set_pubkey(&own_key).unwrap();
+    let names = SubjectAlternativeName::new()
+        .ip("127.0.0.1")
+        .build(&own.x509v3_context(Some(&ca), None))
+        .unwrap();
+    own.append_extension(names).unwrap();
+    own.sign(&ca_key, MessageDigest::sha256()).unwrap();
+    let text = |pem: Vec<u8>| String::from_utf8(pem).unwrap();
+    Certificates {
+        ca: text(ca.to_pem().unwrap()),
+        own: text(own.build().to_pem().unwrap()),
+        key: text(own_key.private_key_to_pem_pkcs8().unwrap()),
+    }
+}
+
+fn common_name(name: &str) -> X509Name {
+    let mut made = X509Name::builder().unwrap();
+    made.append_entry_by_text("CN", name).unwrap();
+    made.build()
+}
+
 impl Registry {
     /// Lets a host's skopeo speak plain HTTP to it, as an operator would.
     pub(crate) fn allow(&self, host: &Host) {
@@ -72,8 +168,13 @@ impl Registry {
 
     /// Copies an image in; its reference.
     pub(crate) fn push(&self, layout: &Layout, name: &str) -> String {
+        self.push_with(&layout.reference, name, &[])
+    }
+
+    /// Copies an image in from anywhere, with these options of `skopeo copy`; its reference.
+    pub(crate) fn push_with(&self, source: &str, name: &str, options: &[&str]) -> String {
         let reference = format!("docker://{}/{name}", self.address);
-        let options = [
+        let copy = [
             "--insecure-policy",
             "copy",
             "--quiet",
@@ -81,7 +182,7 @@ impl Registry {
         ];
         process::tool(
             "skopeo",
-            &[&options[..], &[&layout.reference, &reference]].concat(),
+            &[&copy[..], options, &[source, &reference]].concat(),
         );
         reference
     }

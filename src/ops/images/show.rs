@@ -13,6 +13,7 @@ use crate::config;
 use crate::contract;
 use crate::contract::manifest::Manifest;
 use crate::hint::Hinted;
+use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::image::remote;
 use crate::image::resolve::resolve;
@@ -27,6 +28,8 @@ pub struct Request {
     pub image: Wanted,
     /// Ask where it comes from.
     pub remote: bool,
+    /// How it is reached there.
+    pub access: Access,
 }
 
 /// One image.
@@ -94,7 +97,7 @@ pub struct Exports {
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     match (&request.image, request.remote) {
         (wanted, false) => stored(host, wanted),
-        (Wanted::Image(reference), true) => remote(host, reference),
+        (Wanted::Image(reference), true) => remote(host, reference, &request.access),
         (Wanted::Digest(digest), true) => Err(anyhow!(
             "`{digest}` does not say where the image comes from"
         ))
@@ -129,9 +132,9 @@ fn stored(host: &Host, wanted: &Wanted) -> Result<Outcome> {
 }
 
 /// Asks where an image comes from: its manifest and config are fetched, and kept nowhere.
-fn remote(host: &Host, reference: &ImageRef) -> Result<Outcome> {
+fn remote(host: &Host, reference: &ImageRef, access: &Access) -> Result<Outcome> {
     let config = config::load(host.root)?;
-    let resolved = resolve(reference, config.network, host.report)?;
+    let resolved = resolve(reference, &access.with_network(config.network), host.report)?;
     let image = remote::from_resolved(resolved, host.report)?;
     let mut outcome = Outcome::new(
         reference,

@@ -44,12 +44,20 @@ impl fmt::Display for Wanted {
 }
 
 impl Wanted {
+    /// The reference, if that is how it is named.
+    pub fn reference(&self) -> Option<&ImageRef> {
+        match self {
+            Self::Digest(_) => None,
+            Self::Image(reference) => Some(reference),
+        }
+    }
+
     /// Finds it: a kept image first.
     pub(crate) fn find(&self, store: Option<&Store>) -> Result<StoredImage> {
         let missing = || anyhow!("`{self}` is not in the store");
         let found = match (store, self) {
             (None, _) => None,
-            (Some(store), Self::Image(reference)) => store.find_reference(reference)?,
+            (Some(store), Self::Image(reference)) => store.find_reference(reference, None)?,
             (Some(store), Self::Digest(begin)) => self.by_digest(store, begin)?,
         };
         let hint = match self {

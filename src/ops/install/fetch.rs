@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow};
 
 use crate::deployment;
 use crate::hint::Hinted;
+use crate::image::access::Access;
 use crate::image::reference::ImageRef;
-use crate::image::settings::Settings;
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::fetching;
@@ -49,7 +49,7 @@ pub(super) fn fetch(
     host: &Host,
     request: &Request,
     store: &Store,
-    network: Settings,
+    access: &Access,
     reference: &ImageRef,
 ) -> Result<Fetched> {
     let name = match &request.name {
@@ -60,7 +60,7 @@ pub(super) fn fetch(
             .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
             .hint("choose one with `--name`")?,
     };
-    let found = fetching::find(host, store, network, reference, request.pull)?;
+    let found = fetching::find(host, store, access, reference, request.pull)?;
     let installed = state::find(host.root, &name)?;
     if let Some(record) = &installed
         && record.manifest_digest != found.manifest_digest()

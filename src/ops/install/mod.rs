@@ -24,6 +24,7 @@ use crate::contract::HostContent;
 use crate::deployment::{self, Staged};
 use crate::exec::Program;
 use crate::hint::Hinted;
+use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::fetching::Pull;
@@ -53,6 +54,8 @@ pub struct Request {
     pub start: Start,
     /// When the images' sources are asked.
     pub pull: Pull,
+    /// How they are reached.
+    pub access: Access,
     /// Show what would be done; nothing outside the store is touched.
     pub dry_run: bool,
     /// The time of this request: seconds since 1970-01-01 00:00 UTC.

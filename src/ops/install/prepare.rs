@@ -133,10 +133,11 @@ pub(super) fn set(
 ) -> Result<Vec<Preparation>> {
     host.root.create_dir_all(deployment::STAGING, 0o700)?;
     let protected = Protected::of(host.root, config.store)?;
+    let access = request.access.with_network(config.network);
     let mut fetched: Vec<(Fetched, Contract)> = Vec::new();
     for reference in &request.images {
         let installing = || format!("installing `{reference}`");
-        let one = fetch(host, request, store, config.network, reference)?;
+        let one = fetch(host, request, store, &access, reference)?;
         if fetched.iter().any(|(other, _)| other.name == one.name) {
             bail!("two images of the set would both be called `{}`", one.name);
         }
@@ -242,6 +243,7 @@ impl Preparing<'_> {
             image: image.reference.to_string(),
             index_digest: image.index_digest.to_string(),
             manifest_digest: image.manifest_digest.to_string(),
+            platform: image.platform.to_string(),
             runtime: self.runtime.path.clone(),
             contract: contract.manifest.contract,
             shape: SHAPE,

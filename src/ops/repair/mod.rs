@@ -18,8 +18,10 @@ use containers_image_proxy::oci_spec::image::Digest;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::deployment;
+use crate::image::access::Access;
+use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::verify::subject::Subject;
@@ -104,8 +106,9 @@ struct Work<'a> {
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     preflight::require_root_user()?;
     let lock = host.write_lock("repair")?;
+    let Config { store, network, .. } = config::load(host.root)?;
     if !request.dry_run
-        && let Some(store) = Store::look(host.root, config::load(host.root)?.store)?
+        && let Some(store) = Store::look(host.root, store)?
     {
         store.sweep_private()?;
     }
@@ -119,7 +122,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             kept: Vec::new(),
             restart: Vec::new(),
         },
-        sources: Sources::default(),
+        sources: Sources::new(Access::default().with_network(network)),
         layers: Vec::new(),
         reasons: std::collections::BTreeMap::new(),
         touched: BTreeSet::new(),
@@ -157,7 +160,11 @@ impl Work<'_> {
     fn opened(&mut self, subject: &Subject) -> Result<&mut Source> {
         let reference: ImageRef = subject.record.image.parse()?;
         let digest: Digest = subject.record.manifest_digest.parse()?;
-        let source = self.sources.get(&reference, &digest);
+        let platform = match subject.record.platform.as_str() {
+            "" => Platform::default(),
+            text => text.parse()?,
+        };
+        let source = self.sources.get(&reference, &digest, platform);
         source.map_err(anyhow::Error::msg)
     }
 

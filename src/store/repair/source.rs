@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 
 use crate::hint::Hinted;
+use crate::image::access::Access;
+use crate::image::platform::Platform;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::remote::{self, RemoteImage};
 use crate::progress::{Event, Report};
@@ -43,17 +45,17 @@ pub(crate) struct Source {
 impl Source {
     /// Opens the image of this manifest. Its reference may name another one by now: a registry still has it by
     /// its digest.
-    pub(crate) fn open(reference: &ImageRef, digest: &Digest) -> Result<Self> {
+    pub(crate) fn open(reference: &ImageRef, digest: &Digest, access: &Access) -> Result<Self> {
         let mut opened = None;
         if reference.transport() == Transport::Docker && reference.digest().is_none() {
             let bare = reference.policy_bare_name().unwrap_or_default().to_owned();
             let pinned: ImageRef = format!("docker://{bare}@{digest}").parse()?;
             // A signature policy may know the tag alone.
-            opened = remote::open(&pinned).ok();
+            opened = remote::open(&pinned, access).ok();
         }
         let mut image = match opened {
             Some(image) => image,
-            None => remote::open(reference)?,
+            None => remote::open(reference, access)?,
         };
         if image.manifest_digest != *digest {
             let result: Result<()> = (|| {
@@ -152,22 +154,31 @@ impl Source {
 }
 
 /// Opened images by digest; one that could not be opened is not tried twice.
-#[derive(Default)]
 pub(crate) struct Sources {
+    access: Access,
     opened: HashMap<Digest, Result<Source, String>>,
 }
 
 impl Sources {
+    /// Nothing opened yet; how the sources will be reached.
+    pub(crate) fn new(access: Access) -> Self {
+        Self {
+            access,
+            opened: HashMap::new(),
+        }
+    }
+
     /// The image, opened now or before.
     pub(crate) fn get(
         &mut self,
         reference: &ImageRef,
         digest: &Digest,
+        platform: Platform,
     ) -> Result<&mut Source, String> {
-        let opened = self
-            .opened
-            .entry(digest.clone())
-            .or_insert_with(|| Source::open(reference, digest).map_err(|e| format!("{e:#}")));
+        let opened = self.opened.entry(digest.clone()).or_insert_with(|| {
+            let access = self.access.with_platform(platform);
+            Source::open(reference, digest, &access).map_err(|e| format!("{e:#}"))
+        });
         opened.as_mut().map_err(|error| error.clone())
     }
 }
