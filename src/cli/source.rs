@@ -86,7 +86,7 @@ fn credentials<'a>(
                 "`--creds` is for one registry; the images come from {}",
                 registries.len()
             ))
-            .hint("log in to each with `skopeo login REGISTRY`, or install them one by one");
+            .hint("log in to each with `skopeo login REGISTRY`, or give them one by one");
         }
     };
     let (user, password) = match text.split_once(':') {

@@ -12,6 +12,7 @@ use rustix::fs::MemfdFlags;
 use serde_json::json;
 
 use crate::image::platform::Platform;
+use crate::image::reference::Transport;
 use crate::image::settings::Settings;
 
 /// What holds for every image of a command.
@@ -87,7 +88,7 @@ impl Access {
     }
 
     /// skopeo's options, for any of its commands that opens an image.
-    pub(crate) fn args(&self) -> Vec<OsString> {
+    pub(crate) fn args(&self, transport: Transport) -> Vec<OsString> {
         let mut args: Vec<OsString> = self.platform.args().into_iter().map(Into::into).collect();
         let login = self.login.as_ref().map(|login| match login {
             Login::File(path) => path.clone(),
@@ -97,6 +98,12 @@ impl Access {
             if let Some(path) = path {
                 args.extend([option.into(), path.into()]);
             }
+        }
+        // Where docker itself finds it; skopeo does not look.
+        if let (Transport::DockerDaemon, Some(daemon)) =
+            (transport, std::env::var_os("DOCKER_HOST"))
+        {
+            args.extend(["--daemon-host".into(), daemon]);
         }
         args.extend(
             self.tls_verify
@@ -113,7 +120,7 @@ mod tests {
 
     #[test]
     fn skopeo_is_told_what_was_said() {
-        assert!(Access::default().args().is_empty());
+        assert!(Access::default().args(Transport::Docker).is_empty());
         let access = Access {
             platform: "linux/arm/v7".parse().unwrap(),
             login: Some(Login::File("/a".into())),
@@ -122,7 +129,7 @@ mod tests {
             ..Access::default()
         };
         assert_eq!(
-            access.args(),
+            access.args(Transport::Docker),
             [
                 "--override-os=linux",
                 "--override-arch=arm",
@@ -143,7 +150,7 @@ mod tests {
             login: Some(Login::Given(credentials)),
             ..Access::default()
         };
-        let args = access.args();
+        let args = access.args(Transport::Docker);
         assert!(!format!("{access:?}{args:?}").contains("sesame"));
         let text = std::fs::read_to_string(&args[1]).unwrap();
         assert_eq!(

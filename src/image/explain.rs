@@ -11,7 +11,8 @@ const REMEDIES: &[(&str, &str)] = &[
     ("rejected by policy", policy::REFUSED),
     (
         "unauthorized",
-        "log in with `skopeo login REGISTRY`, or check the name: registries say the same of images that do not exist",
+        "check user and password: `skopeo login REGISTRY` tries and keeps them, `--creds USER` asks for them; \
+         or check the name: registries say the same of images that do not exist",
     ),
     (
         "manifest unknown",
@@ -28,7 +29,50 @@ const REMEDIES: &[(&str, &str)] = &[
     ("name unknown", "check the repository's name"),
     (
         "server gave HTTP response to HTTPS client",
-        "a registry without TLS must be allowed with `insecure = true` in /etc/containers/registries.conf.d/",
+        "a registry without TLS must be allowed: `insecure = true` in /etc/containers/registries.conf.d/, \
+         or `--tls-verify=false` for once",
+    ),
+    (
+        "certificate signed by unknown authority",
+        "if the registry is meant to be trusted, put its CA as `ca.crt` into \
+         /etc/containers/certs.d/REGISTRY/ or a directory given by `--cert-dir`; see containers-certs.d(5)",
+    ),
+    (
+        "x509: certificate is ",
+        "call the registry by a name that its certificate is for, or give it a certificate for this one",
+    ),
+    (
+        "x509: cannot validate certificate for ",
+        "call the registry by a name that its certificate is for, or give it a certificate for this one",
+    ),
+    (
+        "x509: certificate has expired",
+        "check this host's clock, and the registry's certificate",
+    ),
+    (
+        "tls: certificate required",
+        "the registry asks for a client's certificate: put NAME.cert and NAME.key into \
+         /etc/containers/certs.d/REGISTRY/ or a directory given by `--cert-dir`; see containers-certs.d(5)",
+    ),
+    (
+        "no image found in",
+        "the source has no image for this platform: `bedplate images show --remote --arch ARCH IMAGE` looks for another's",
+    ),
+    (
+        "does not resolve to an image ID",
+        "check the name: `podman images` shows which there are",
+    ),
+    (
+        "Error response from daemon: reference does not exist",
+        "check the name: `docker images` shows which there are",
+    ),
+    (
+        "Cannot connect to the Docker daemon",
+        "start Docker, or say where it listens with DOCKER_HOST=unix:///PATH in the environment",
+    ),
+    (
+        "loading tar component manifest.json: unexpected EOF",
+        "unpack the archive first if it is compressed: not every skopeo reads such ones",
     ),
     (
         "connection refused",

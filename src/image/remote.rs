@@ -9,7 +9,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
-    Descriptor, Digest, ImageConfiguration, ImageManifest,
+    Descriptor, Digest, ImageConfiguration, ImageManifest, MediaType,
 };
 
 use crate::hint::Hinted;
@@ -19,7 +19,7 @@ use crate::image::platform::Platform;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::resolve::{Resolved, Source, resolve};
-use crate::image::retry::{Contact, repeat};
+use crate::image::retry::repeat;
 use crate::image::session::Session;
 use crate::image::stream::BlobReader;
 use crate::progress::Report;
@@ -119,8 +119,9 @@ pub fn from_resolved(resolved: Resolved, report: &Report) -> Result<RemoteImage>
 pub fn open_unknown(reference: &ImageRef, access: &Access, report: &Report) -> Result<RemoteImage> {
     let opening = || -> Result<RemoteImage> {
         let source = Source::find(reference, access, report)?;
+        let contact = source.contact();
         let ahead = source.must_be_asked().then(|| ahead(source.clone()));
-        let resolved = source.resolve(Contact::First, report)?;
+        let resolved = source.resolve(contact, report)?;
         unnamed(resolved, ahead, report)
     };
     opening()
@@ -174,7 +175,10 @@ fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
     let layers = match source.reference.transport() {
-        Transport::ContainersStorage => session.layers()?,
+        Transport::ContainersStorage => Some(match session.layers()? {
+            Some(layers) => layers,
+            None => unpacked_layers(&session, &config)?,
+        }),
         _ => None,
     };
     Ok(Fetched {
@@ -186,11 +190,25 @@ fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
     })
 }
 
+/// The layers as the local storage has them, for a skopeo that cannot tell: it knows them by their diff_ids.
+fn unpacked_layers(session: &Session, config: &[u8]) -> Result<Vec<Descriptor>, Failure> {
+    let config: ImageConfiguration = serde_json::from_slice(config).map_err(Failure::speech)?;
+    let diff_ids = config.rootfs().diff_ids().iter();
+    diff_ids
+        .map(|diff_id| {
+            let digest = Digest::from_str(diff_id).map_err(Failure::speech)?;
+            let size = session.size(diff_id)?;
+            Ok(Descriptor::new(MediaType::ImageLayer, size, digest))
+        })
+        .collect()
+}
+
 fn open_session(source: &Source, skopeo: Option<Command>) -> Result<Session, Failure> {
+    let access = source.access.args(source.reference.transport());
     Session::open(
         &source.reference.for_skopeo(),
         skopeo,
-        [source.registries.args(), source.access.args()].concat(),
+        [source.registries.args(), access].concat(),
         source.access.network.timeout,
     )
 }

@@ -45,7 +45,10 @@ pub fn require_allowed(reference: &ImageRef) -> Result<()> {
 /// Errors name the reference and repeat what skopeo said, with a hint where there is a remedy.
 pub fn resolve(reference: &ImageRef, access: &Access, report: &Report) -> Result<Resolved> {
     Source::find(reference, access, report)
-        .and_then(|source| source.resolve(Contact::First, report))
+        .and_then(|source| {
+            let contact = source.contact();
+            source.resolve(contact, report)
+        })
         .map_err(explain)
         .with_context(|| format!("opening `{reference}`"))
 }
@@ -81,6 +84,14 @@ impl Source {
         })
     }
 
+    /// Before it has answered.
+    pub(crate) fn contact(&self) -> Contact {
+        match self.reference.transport() {
+            Transport::Docker => Contact::First,
+            _ => Contact::Local,
+        }
+    }
+
     /// Whether what the reference names is to be asked for: it has no digest, and its transport knows indexes.
     pub(crate) fn must_be_asked(&self) -> bool {
         let knows_indexes = matches!(
@@ -97,7 +108,7 @@ impl Source {
             .args(["--command-timeout", &limit])
             .args(self.registries.args())
             .args(["inspect", "--raw"])
-            .args(self.access.args())
+            .args(self.access.args(self.reference.transport()))
             .arg(self.reference.for_skopeo())
             .output();
         let output = output.map_err(|error| {
@@ -134,8 +145,8 @@ impl Resolved {
     /// Whether resolving it has reached its source.
     pub(crate) fn contact(&self) -> Contact {
         match self.named {
-            Some(_) => Contact::Established,
-            None => Contact::First,
+            Some(_) if self.source.contact() != Contact::Local => Contact::Established,
+            _ => self.source.contact(),
         }
     }
 
@@ -144,7 +155,7 @@ impl Resolved {
         let Source {
             reference, access, ..
         } = &self.source;
-        Source::find(reference, access, report)?.resolve(Contact::Established, report)
+        Source::find(reference, access, report)?.resolve(self.contact(), report)
     }
 }
 

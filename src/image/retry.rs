@@ -6,6 +6,7 @@
 //! | 5xx and 429 | yes |
 //! | 401, 403, 404, the signature policy, a digest, a damaged layer | no |
 //! | a connection that is refused, a host that is not found or reached | only once the registry has answered |
+//! | anything that is not a registry's, when it is opened | no |
 //!
 //! Five attempts in all, with pauses of about 1, 2, 4 and 8 seconds, each by chance up to half longer or shorter: many
 //! hosts that were cut off together do not come back together. `Retry-After` never reaches us: skopeo itself waits as
@@ -56,9 +57,11 @@ const UNREACHABLE: &[&str] = &[
     "no such host",
 ];
 
-/// Whether the registry has answered before.
+/// Whether the source is a registry, and whether it has answered before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Contact {
+    /// It is no registry: what is wrong on this machine stays wrong.
+    Local,
     First,
     Established,
 }
@@ -118,6 +121,7 @@ fn is_passing(error: &Error, contact: Contact) -> bool {
         // What it wrote before its end is a reason that stays.
         Failure::Ended(said) => said.is_empty(),
         Failure::Start(_) | Failure::Speech(_) => false,
+        Failure::Said { .. } if contact == Contact::Local => false,
         Failure::Said { text, transient } => {
             *transient
                 || says(PASSING, text)

@@ -87,6 +87,15 @@ impl Session {
         ))
     }
 
+    /// The size of a blob of the local storage, which knows it better than the image's manifest does.
+    pub(crate) fn size(&self, digest: &str) -> Result<u64, Failure> {
+        let args = json!([self.image, digest, 0]);
+        // What would come through the pipe is not read.
+        let reply = Turn::take(&*self.proxy)?.ask("GetBlob", &args)?;
+        let size = reply.value.as_u64();
+        size.ok_or_else(|| Failure::speech(format!("the blob {digest} of unknown size")))
+    }
+
     /// Begins to read a blob, whose size and digest skopeo verifies.
     pub(crate) fn blob(&self, blob: &Descriptor) -> Result<BlobReader, Failure> {
         let args = json!([self.image, blob.digest().to_string(), blob.size()]);

@@ -1,6 +1,6 @@
 //! How an image gets into the store, for the verbs that need one.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use crate::hint::Hinted;
@@ -10,6 +10,7 @@ use crate::image::reference::ImageRef;
 use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
 use crate::ops::Host;
+use crate::root::Root;
 use crate::store::{Store, StoredImage};
 
 /// When an image's source is asked.
@@ -63,14 +64,7 @@ pub(crate) fn find(
     reference: &ImageRef,
     pull: Pull,
 ) -> Result<Found> {
-    if host.root.is_host() && !access.platform.runs_here() {
-        let here = Platform::default();
-        return Err(anyhow!(
-            "`{reference}` is asked for {}, and this machine is {here}",
-            access.platform
-        ))
-        .hint("another machine's images go below `--root DIR`; leave out `--arch` and `--os`");
-    }
+    require_runs(host.root, &access.platform).with_context(|| format!("opening `{reference}`"))?;
     let here = match pull {
         Pull::Always => None,
         Pull::Missing => store.find_kept(reference, &access.platform)?,
@@ -102,4 +96,38 @@ pub(crate) fn find(
         resolved,
         host.report,
     )?)))
+}
+
+/// Refuses to bring another machine's images to this one: nothing in them would run.
+fn require_runs(root: &Root, platform: &Platform) -> Result<()> {
+    if !root.is_host() || platform.runs_here() {
+        return Ok(());
+    }
+    let here = Platform::default();
+    let wrong: Result<()> = Err(anyhow!(
+        "it is asked for {platform}, and this machine is {here}"
+    ));
+    wrong.hint("leave out `--arch` and `--os`; another machine's images go below `--root DIR`")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn other_machines_images_go_below_a_root() {
+        let other: Platform = "freebsd/amd64".parse().unwrap();
+        let host = Root::open(Path::new("/")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        require_runs(&host, &Platform::default()).unwrap();
+        require_runs(&root, &other).unwrap();
+        let here = Platform::default();
+        assert_eq!(
+            require_runs(&host, &other).unwrap_err().to_string(),
+            format!("it is asked for freebsd/amd64, and this machine is {here}")
+        );
+    }
 }
