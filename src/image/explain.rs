@@ -56,7 +56,15 @@ const REMEDIES: &[(&str, &str)] = &[
     ),
     (
         "no image found in",
-        "the source has no image for this platform: `bedplate images show --remote --arch ARCH IMAGE` looks for another's",
+        "ask for another tag; for the root of another machine give `--root DIR` and `--arch ARCH`",
+    ),
+    (
+        "unsupported legacy manifest MIME type",
+        "its format is Docker's first: push it anew with a builder of today, or `skopeo copy --format v2s2`",
+    ),
+    (
+        "it is no image but an artifact",
+        "give the reference of an image; what a registry keeps beside images cannot be run",
     ),
     (
         "does not resolve to an image ID",

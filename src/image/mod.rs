@@ -7,6 +7,7 @@ pub mod access;
 mod explain;
 mod knock;
 mod mirrors;
+mod nested;
 pub mod platform;
 pub(crate) mod policy;
 mod proxy;

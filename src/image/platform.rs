@@ -70,6 +70,15 @@ impl Platform {
             && (architecture.is_empty() || architecture == self.architecture)
     }
 
+    /// Whether it is this one; a variant counts if both have one.
+    pub(crate) fn is(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
+        let same = match (&self.variant, variant) {
+            (Some(wanted), Some(variant)) => wanted == variant,
+            _ => true,
+        };
+        same && os == self.os && architecture == self.architecture
+    }
+
     /// skopeo's options for it; none where it would choose so by itself.
     pub(crate) fn args(&self) -> Vec<String> {
         if *self == Self::default() {

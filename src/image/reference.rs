@@ -124,6 +124,14 @@ impl ImageRef {
         self.policy_bare_name().unwrap_or(&self.rest)
     }
 
+    /// Another image of the same repository of a registry, by its digest.
+    pub(crate) fn pinned(&self, digest: &Digest) -> Self {
+        Self {
+            transport: Transport::Docker,
+            rest: format!("{}@{digest}", self.repository()),
+        }
+    }
+
     /// The registry, with its port, if the image comes from one.
     pub fn registry(&self) -> Option<&str> {
         let is_one = self.transport == Transport::Docker;

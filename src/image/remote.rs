@@ -15,6 +15,7 @@ use containers_image_proxy::oci_spec::image::{
 use crate::hint::Hinted;
 use crate::image::access::Access;
 use crate::image::explain::explain;
+use crate::image::nested;
 use crate::image::platform::Platform;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
@@ -46,7 +47,7 @@ pub struct RemoteImage {
     pub config: ImageConfiguration,
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
-    resolved: Resolved,
+    source: Source,
     /// Another one when the first has ended.
     session: Mutex<Arc<Session>>,
 }
@@ -84,7 +85,7 @@ impl RemoteImage {
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if !session.is_alive() {
-            let again = open_session(&self.resolved.source, None)?;
+            let again = open_session(&self.source, None)?;
             if again.manifest()?.0 != self.manifest_digest.to_string() {
                 return replaced();
             }
@@ -147,11 +148,16 @@ fn unnamed(
         let what = format!("opening `{}`", resolved.source.reference);
         let fetched = repeat(resolved.contact(), report, &what, |_| {
             let begun = ahead.take().and_then(|ahead| ahead.recv().ok());
-            Ok(begun.unwrap_or_else(|| fetch(&resolved.source, None))?)
+            let fetched = begun.unwrap_or_else(|| fetch(&resolved.source, None));
+            Ok(fetched.or_else(|failure| fetch_nested(&resolved, failure))?)
         })?;
         let manifest =
             Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
-        if let Some(index_digest) = resolved.index_of(&manifest) {
+        let index = match fetched.nested {
+            Some(_) => resolved.index_digest.clone(),
+            None => resolved.index_of(&manifest),
+        };
+        if let Some(index_digest) = index {
             return assemble(resolved, index_digest, manifest, fetched);
         }
         resolved = resolved.again(report)?;
@@ -167,11 +173,14 @@ struct Fetched {
     manifest: Vec<u8>,
     config: Vec<u8>,
     layers: Option<Vec<Descriptor>>,
+    /// What was opened, if what the reference names leads to it through more than one index.
+    nested: Option<Source>,
 }
 
 fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
     let session = open_session(source, skopeo)?;
     let (digest, manifest) = session.manifest()?;
+    require_image(&manifest)?;
     let config = session.config()?;
     // The local storage keeps layers uncompressed, under other digests than its manifests say.
     let layers = match source.reference.transport() {
@@ -187,7 +196,50 @@ fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
         manifest,
         config,
         layers,
+        nested: None,
     })
+}
+
+/// The same out of an index in an index; otherwise the failure stays.
+fn fetch_nested(resolved: &Resolved, failure: Failure) -> Result<Fetched, Failure> {
+    if !matches!(failure, Failure::Said { .. }) {
+        return Err(failure);
+    }
+    let session = open_session(&resolved.source, None)?;
+    let (digest, manifest) = match nested::find(resolved, &session)? {
+        None => return Err(nested::told(resolved, failure)),
+        Some(nested::Found::Named(source)) => {
+            return Ok(Fetched {
+                nested: Some(*source.clone()),
+                ..fetch(&source, None)?
+            });
+        }
+        Some(nested::Found::Blob(found)) => {
+            (found.digest().to_string(), nested::blob(&session, &found)?)
+        }
+    };
+    let parsed: ImageManifest = serde_json::from_str(&manifest).map_err(Failure::speech)?;
+    let config = nested::blob(&session, parsed.config())?.into_bytes();
+    Ok(Fetched {
+        session,
+        digest,
+        manifest: manifest.into_bytes(),
+        config,
+        layers: None,
+        nested: Some(resolved.source.clone()),
+    })
+}
+
+/// Refuses what is kept where images are and is none.
+fn require_image(manifest: &[u8]) -> Result<(), Failure> {
+    let manifest: ImageManifest = serde_json::from_slice(manifest).map_err(Failure::speech)?;
+    match manifest.config().media_type() {
+        MediaType::ImageConfig => Ok(()),
+        other => Err(Failure::Said {
+            text: format!("it is no image but an artifact (`{other}`)"),
+            transient: false,
+        }),
+    }
 }
 
 /// The layers as the local storage has them, for a skopeo that cannot tell: it knows them by their diff_ids.
@@ -236,7 +288,7 @@ fn assemble(
     }
     Ok(RemoteImage {
         reference: resolved.source.reference.clone(),
-        resolved,
+        source: fetched.nested.unwrap_or(resolved.source),
         index_digest,
         manifest_digest,
         platform,

@@ -32,7 +32,7 @@ pub struct Resolved {
     /// Of what it names: an index, or the manifest itself. Archives and local stores have none before they are opened.
     pub index_digest: Option<Digest>,
     /// What it names, where it was read.
-    named: Option<String>,
+    pub(crate) named: Option<String>,
 }
 
 /// Applies the signature policy as far as it does not depend on the image.
@@ -84,6 +84,14 @@ impl Source {
         })
     }
 
+    /// Another image of the same repository.
+    pub(crate) fn pinned(&self, digest: &Digest) -> Self {
+        Self {
+            reference: self.reference.pinned(digest),
+            ..self.clone()
+        }
+    }
+
     /// Before it has answered.
     pub(crate) fn contact(&self) -> Contact {
         match self.reference.transport() {
@@ -102,7 +110,7 @@ impl Source {
     }
 
     /// What the reference names, as it is.
-    fn inspect(&self) -> Result<String, Failure> {
+    pub(crate) fn inspect(&self) -> Result<String, Failure> {
         let limit = format!("{}s", self.access.network.timeout.as_secs());
         let output = Program::new("skopeo")
             .args(["--command-timeout", &limit])

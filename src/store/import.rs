@@ -130,7 +130,7 @@ impl Store {
                 .to_owned()
         } else if says(SPARSE) {
             "build the image anew without `--sparse` of tar".to_owned()
-        } else if says("corrupted blob") || says("diff_id") {
+        } else if says("corrupted blob") || says("bytes in blob, got") || says("diff_id") {
             DAMAGED.to_owned()
         } else {
             return error;

@@ -3,11 +3,12 @@
 use std::io::{self, BufRead, BufReader, Read};
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{Digest, DigestAlgorithm, MediaType};
 use flate2::bufread::MultiGzDecoder;
 use openssl::hash::{Hasher, MessageDigest};
 
+use crate::hint::Hinted;
 use crate::image::hex;
 
 /// How much is read from the pipe at once; a pipe holds 64 KiB, skopeo writes 32 KiB.
@@ -19,12 +20,10 @@ pub(crate) const OVER_LIMIT: &str = "it unpacks to more than";
 /// Refuses layers of a kind that is no tar archive, or is compressed in a way that is not known here.
 pub(crate) fn check_media_type(kind: &MediaType) -> Result<()> {
     match kind {
-        MediaType::ImageLayer
-        | MediaType::ImageLayerGzip
-        | MediaType::ImageLayerZstd
-        | MediaType::ImageLayerNonDistributable
+        MediaType::ImageLayer | MediaType::ImageLayerGzip | MediaType::ImageLayerZstd => Ok(()),
+        MediaType::ImageLayerNonDistributable
         | MediaType::ImageLayerNonDistributableGzip
-        | MediaType::ImageLayerNonDistributableZstd => Ok(()),
+        | MediaType::ImageLayerNonDistributableZstd => foreign(kind),
         MediaType::Other(name)
             if name == "application/vnd.docker.image.rootfs.diff.tar.gzip"
                 || name == "application/vnd.docker.image.rootfs.diff.tar.zstd"
@@ -32,8 +31,22 @@ pub(crate) fn check_media_type(kind: &MediaType) -> Result<()> {
         {
             Ok(())
         }
+        MediaType::Other(name)
+            if name.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar") =>
+        {
+            foreign(kind)
+        }
+        MediaType::Other(name) if name.ends_with("+encrypted") => {
+            let encrypted: Result<()> = Err(anyhow!("it is encrypted (`{name}`)"));
+            encrypted.hint("copy the image with `skopeo copy --decryption-key KEY` first")
+        }
         other => bail!("its media type `{other}` is not supported"),
     }
+}
+
+fn foreign(kind: &MediaType) -> Result<()> {
+    let foreign: Result<()> = Err(anyhow!("it may not be distributed (`{kind}`)"));
+    foreign.hint("its files come from elsewhere, and no checksum covers how: use an image without such layers")
 }
 
 /// The tar stream in a blob.

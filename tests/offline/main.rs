@@ -23,6 +23,7 @@ mod clashes;
 mod composefs;
 mod config;
 mod contracts;
+mod corpus;
 mod crash;
 mod crash_store;
 mod df;

@@ -48,10 +48,8 @@ impl Source {
     pub(crate) fn open(reference: &ImageRef, digest: &Digest, access: &Access) -> Result<Self> {
         let mut opened = None;
         if reference.transport() == Transport::Docker && reference.digest().is_none() {
-            let bare = reference.policy_bare_name().unwrap_or_default().to_owned();
-            let pinned: ImageRef = format!("docker://{bare}@{digest}").parse()?;
             // A signature policy may know the tag alone.
-            opened = remote::open(&pinned, access).ok();
+            opened = remote::open(&reference.pinned(digest), access).ok();
         }
         let mut image = match opened {
             Some(image) => image,

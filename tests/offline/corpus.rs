@@ -1,0 +1,534 @@
+//! The image specification's corners: each legal oddity is imported as it is, and what is no image that could run is
+//! refused with the reason.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::host::Host;
+use crate::layout::digest;
+use crate::process;
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+
+/// The architecture of this machine, and another.
+const HERE: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "amd64"
+};
+const ELSEWHERE: &str = "s390x";
+
+/// A layout that is written piece by piece.
+struct Corpus {
+    host: Host,
+    dir: PathBuf,
+}
+
+impl Corpus {
+    fn new() -> Self {
+        let host = Host::new();
+        let dir = host.beside("corpus");
+        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        Self { host, dir }
+    }
+
+    fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
+        let digest = digest(bytes);
+        fs::write(self.dir.join("blobs/sha256").join(&digest[7..]), bytes).unwrap();
+        json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
+    }
+
+    fn json(&self, kind: &str, value: &Value) -> Value {
+        self.blob(kind, value.to_string().as_bytes())
+    }
+
+    /// The config of an image with these layers' tar streams.
+    fn config(architecture: &str, tars: &[&[u8]]) -> Value {
+        let diff_ids: Vec<_> = tars.iter().map(|tar| digest(tar)).collect();
+        json!({ "architecture": architecture, "os": "linux", "config": { "Entrypoint": ["/which"] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids } })
+    }
+
+    fn manifest(&self, config: &Value, layers: &[Value]) -> Value {
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": self.json(CONFIG, config), "layers": layers })
+    }
+
+    /// An image of one layer for an architecture.
+    fn image(&self, architecture: &str, content: &str) -> Value {
+        let tar = tar(&[("which", content)]);
+        let layer = self.blob(LAYER, &tar);
+        let config = Self::config(architecture, &[&tar]);
+        self.json(MANIFEST, &self.manifest(&config, &[layer]))
+    }
+
+    fn index(&self, manifests: &[Value]) -> Value {
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+        self.json(INDEX, &index)
+    }
+
+    /// Gives what the descriptor is of a name; the reference.
+    fn tag(&self, mut descriptor: Value, name: &str) -> String {
+        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        let path = self.dir.join("index.json");
+        let mut index = fs::read(&path).map_or_else(
+            |_| json!({ "schemaVersion": 2, "manifests": [] }),
+            |text| serde_json::from_slice(&text).unwrap(),
+        );
+        index["manifests"].as_array_mut().unwrap().push(descriptor);
+        fs::write(path, index.to_string()).unwrap();
+        format!("oci:{}:{name}", self.dir.display())
+    }
+
+    /// Where the files of an installed image lie.
+    fn rootfs(&self, name: &str) -> PathBuf {
+        let path = format!("var/lib/bedplate/containers/{name}/1/rootfs");
+        self.host.at(&path)
+    }
+
+    fn install(&self, name: &str, options: &[&str], reference: &str) {
+        let args = [&["install", "--name", name], options, &[reference]].concat();
+        self.host.ok(&args);
+        self.host.ok(&["verify", name]);
+    }
+
+    /// The text of `which` in the image that was chosen.
+    fn which(&self, name: &str, options: &[&str], reference: &str) -> String {
+        self.install(name, options, reference);
+        fs::read_to_string(self.rootfs(name).join("which")).unwrap()
+    }
+
+    /// Fails to pull; the whole message, this layout as `DIR`.
+    fn refused(&self, reference: &str) -> String {
+        let said = self.host.fails(&["pull", reference]);
+        said.replace(self.dir.to_str().unwrap(), "DIR")
+    }
+}
+
+/// An archive of files.
+fn tar(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_mtime(1_000_000_000);
+        builder
+            .append_data(&mut header, name, content.as_bytes())
+            .unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(bytes, 0).unwrap()
+}
+
+fn of(mut descriptor: Value, architecture: &str, variant: Option<&str>) -> Value {
+    descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
+    if let Some(variant) = variant {
+        descriptor["platform"]["variant"] = variant.into();
+    }
+    descriptor
+}
+
+#[test]
+fn an_index_has_an_image_for_each_platform() {
+    let corpus = Corpus::new();
+    let (v6, v7) = (corpus.image("arm", "v6"), corpus.image("arm", "v7"));
+    let list = corpus.index(&[
+        of(corpus.image(ELSEWHERE, "elsewhere"), ELSEWHERE, None),
+        of(v6, "arm", Some("v6")),
+        of(v7, "arm", Some("v7")),
+        of(corpus.image(HERE, "here"), HERE, None),
+    ]);
+    let index_digest = list["digest"].clone();
+    let list = corpus.tag(list, "list");
+    assert_eq!(corpus.which("here", &[], &list), "here");
+    let other = ["--arch", ELSEWHERE];
+    assert_eq!(corpus.which("elsewhere", &other, &list), "elsewhere");
+    let v7 = ["--arch=arm", "--variant=v7", "--os=linux"];
+    assert_eq!(corpus.which("v7", &v7, &list), "v7");
+    let v6 = ["--arch=arm", "--variant=v6"];
+    assert_eq!(corpus.which("v6", &v6, &list), "v6");
+    let shown: Value = serde_json::from_str(&corpus.host.ok(&["show", "--json", "v7"])).unwrap();
+    assert_eq!(
+        (&shown["platform"], &shown["index_digest"]),
+        (&json!("linux/arm/v7"), &index_digest)
+    );
+    // What is damaged comes back for the platform it was installed for.
+    let which = corpus.rootfs("elsewhere").join("which");
+    fs::write(&which, "damaged!!").unwrap();
+    corpus.host.ok(&["repair", "elsewhere"]);
+    assert_eq!(fs::read_to_string(&which).unwrap(), "elsewhere");
+    // The store has one for each.
+    for options in [&[][..], &other, &v7] {
+        corpus.host.ok(&[&["pull"], options, &[&list]].concat());
+    }
+    corpus.host.ok(&["uninstall", "v7"]);
+    let kept = [&["--pull=never"], &v7[..]].concat();
+    assert_eq!(corpus.which("v7", &kept, &list), "v7");
+    let none = corpus
+        .host
+        .fails(&["install", "--pull=never", "--arch=ppc64le", &list]);
+    assert!(none.contains("is not in the store"), "{none}");
+    let none = corpus.host.fails(&["pull", "--arch=ppc64le", &list]);
+    assert_eq!(
+        none,
+        format!(
+            "error: opening `{list}`: no image found in the index for linux/ppc64le; \
+             it has linux/{HERE}, linux/arm/v6, linux/arm/v7, linux/{ELSEWHERE}\n\
+             hint: ask for another tag; for the root of another machine give `--root DIR` and `--arch ARCH`"
+        )
+    );
+}
+
+#[test]
+fn an_image_for_another_machine() {
+    let corpus = Corpus::new();
+    let alone = corpus.tag(corpus.image(ELSEWHERE, "x"), "alone");
+    assert_eq!(
+        corpus.refused(&alone),
+        format!(
+            "error: opening `oci:DIR:alone`: the image is for linux/{ELSEWHERE}, not for linux/{HERE}\n\
+             hint: take an image for linux/{HERE}; for the root of another machine give `--root DIR --arch {ELSEWHERE}`"
+        )
+    );
+    corpus.which("alone", &["--arch", ELSEWHERE], &alone);
+}
+
+#[test]
+fn indexes_in_indexes() {
+    let corpus = Corpus::new();
+    let images = [
+        of(corpus.image(ELSEWHERE, "elsewhere"), ELSEWHERE, None),
+        of(corpus.image(HERE, "here"), HERE, None),
+    ];
+    let inner = corpus.index(&images);
+    let only_elsewhere = corpus.index(&images[..1]);
+    let thrice = corpus.index(&[corpus.index(std::slice::from_ref(&inner))]);
+    let second = corpus.index(&[only_elsewhere.clone(), inner.clone()]);
+    let said = corpus.index(&[of(inner, HERE, None)]);
+    for (name, descriptor) in [("thrice", thrice), ("second", second), ("said", said)] {
+        let reference = corpus.tag(descriptor.clone(), name);
+        assert_eq!(corpus.which(name, &[], &reference), "here");
+        let shown = corpus.host.ok(&["show", "--json", name]);
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["index_digest"], descriptor["digest"]);
+        assert_eq!(shown["manifest_digest"], images[1]["digest"]);
+        let again = corpus.host.ok(&["install", "--name", name, &reference]);
+        assert!(again.contains("already installed"), "{again}");
+    }
+    let none = corpus.index(&[corpus.index(&[only_elsewhere])]);
+    let none = corpus.refused(&corpus.tag(none, "none"));
+    assert!(
+        none.starts_with("error: opening `oci:DIR:none`: "),
+        "{none}"
+    );
+}
+
+/// Layers in every form, with what the umpteenth file holds.
+#[test]
+fn every_form_of_a_layer() {
+    let corpus = Corpus::new();
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
+    let (mut layers, mut tars) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, kind: &str, pack: &dyn Fn(&[u8]) -> Vec<u8>| {
+        let tar = tar(&[(name, name)]);
+        let mut layer = corpus.blob(kind, &pack(&tar));
+        layer["annotations"] = json!({ "example.unknown": "1",
+            "io.github.containers.zstd-chunked.manifest-position": "1:2:3:1" });
+        layers.push(layer);
+        tars.push(tar);
+    };
+    add("plain", LAYER, &<[u8]>::to_vec);
+    add("gzip", &format!("{LAYER}+gzip"), &gzip);
+    add("zstd", &format!("{LAYER}+zstd"), &zstd);
+    // As zstd:chunked is: frames, and frames that are to be skipped.
+    add("chunked", &format!("{LAYER}+zstd"), &|tar| {
+        let (front, back) = tar.split_at(512);
+        [&skippable[..], &zstd(front), &zstd(back), &skippable].concat()
+    });
+    add("members", &format!("{LAYER}+gzip"), &|tar| {
+        let (front, back) = tar.split_at(700);
+        [gzip(front), gzip(back)].concat()
+    });
+    add("docker", DOCKER_LAYER, &gzip);
+    let refs: Vec<_> = tars.iter().map(Vec::as_slice).collect();
+    let manifest = corpus.manifest(&Corpus::config(HERE, &refs), &layers);
+    let reference = corpus.tag(corpus.json(MANIFEST, &manifest), "forms");
+    corpus.install("forms", &[], &reference);
+    for name in ["plain", "gzip", "zstd", "chunked", "members", "docker"] {
+        let text = fs::read_to_string(corpus.rootfs("forms").join(name)).unwrap();
+        assert_eq!(text, name);
+    }
+}
+
+/// Each path with type, mode, owner, time of files, links and content.
+fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
+    let (mut found, mut left) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(path) = left.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        let what = if meta.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            String::new()
+        } else if meta.is_symlink() {
+            format!("-> {}", fs::read_link(&path).unwrap().display())
+        } else {
+            digest(&fs::read(&path).unwrap())
+        };
+        let line = format!("{:o} {}:{} {what}", meta.mode(), meta.uid(), meta.gid());
+        found.insert(path.strip_prefix(root).unwrap().to_owned(), line);
+    }
+    found
+}
+
+/// What the image specification allows and few builders write. Where umoci unpacks it too, it is the same.
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn oddities_are_imported() {
+    let corpus = Corpus::new();
+    let one = tar(&[("which", "one"), ("both", "lower")]);
+    let two = tar(&[("both", "upper")]);
+    let nothing = vec![0; 1024];
+    let plain = |tar: &[u8]| corpus.blob(LAYER, tar);
+    let layers = [plain(&one), plain(&two)];
+    let config = Corpus::config(HERE, &[&one, &two]);
+    let ordinary = corpus.manifest(&config, &layers);
+    let with = |change: &dyn Fn(&mut Value, &mut Value)| {
+        let (mut manifest, mut config) = (ordinary.clone(), config.clone());
+        change(&mut manifest, &mut config);
+        manifest["config"] = corpus.json(CONFIG, &config);
+        manifest
+    };
+    let of = |tars: &[&[u8]]| {
+        let layers: Vec<_> = tars.iter().map(|tar| plain(tar)).collect();
+        corpus.manifest(&Corpus::config(HERE, tars), &layers)
+    };
+    let images = [
+        ("ordinary", ordinary.clone()),
+        ("no-layers", of(&[])),
+        ("empty-layers", of(&[&nothing, &one, &nothing])),
+        ("twice-the-same", of(&[&one, &two, &one])),
+        (
+            "no-media-type",
+            with(&|m, _| drop(m.as_object_mut().unwrap().remove("mediaType"))),
+        ),
+        (
+            "unknown-fields",
+            with(&|m, c| {
+                m["annotations"] = json!({ "example.unknown": "x", "": "" });
+                m["example"] = json!([1, { "x": null }]);
+                c["example"] = json!({ "deep": [1] });
+                c["config"]["Example"] = json!(1);
+            }),
+        ),
+        (
+            "subject",
+            with(&|m, _| {
+                m["subject"] = json!({ "mediaType": MANIFEST, "size": 7,
+                "digest": digest(b"nowhere") });
+                m["artifactType"] = json!("application/vnd.example");
+            }),
+        ),
+        (
+            "data",
+            with(&|m, _| {
+                let data = openssl::base64::encode_block(&two).replace('\n', "");
+                m["layers"][1]["data"] = data.into();
+                m["layers"][1]["urls"] = json!(["https://127.0.0.1:9/never/asked"]);
+            }),
+        ),
+        (
+            "history",
+            with(&|_, c| {
+                c["history"] = json!([{ "created_by": "one" }, { "empty_layer": true },
+                { "created_by": "two", "comment": "" }, { "empty_layer": true }]);
+            }),
+        ),
+        (
+            "wrong-history",
+            with(&|_, c| c["history"] = json!([{ "created_by": "one" }])),
+        ),
+        ("no-history", with(&|_, c| c["history"] = json!([]))),
+        (
+            "nulls",
+            with(&|_, c| {
+                c["history"] = Value::Null;
+                for key in ["Env", "Cmd", "Labels", "Volumes", "ExposedPorts"] {
+                    c["config"][key] = Value::Null;
+                }
+            }),
+        ),
+        (
+            "docker-fields",
+            with(&|_, c| {
+                c["container"] = json!("0123");
+                c["docker_version"] = json!("1.13");
+                c["created"] = json!("0001-01-01T00:00:00Z");
+                c["config"]["Healthcheck"] = json!({ "Test": ["NONE"] });
+                c["config"]["OnBuild"] = json!(["RUN x"]);
+                c["config"]["ArgsEscaped"] = json!(true);
+            }),
+        ),
+    ];
+    for (name, manifest) in images {
+        let reference = corpus.tag(corpus.json(MANIFEST, &manifest), name);
+        let dir = corpus.host.beside(name);
+        corpus.install(name, &[], &reference);
+        let image = format!("{}:{name}", corpus.dir.display());
+        process::tool(
+            "umoci",
+            &["unpack", "--image", &image, dir.to_str().unwrap()],
+        );
+        let mut ours = listing(&corpus.rootfs(name));
+        let theirs = listing(&dir.join("rootfs"));
+        // Places for what the container finds at its start.
+        ours.retain(|path, _| theirs.contains_key(path) || path.starts_with("which"));
+        assert_eq!(ours, theirs, "{name}");
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "it is a table")]
+fn what_is_no_image_that_runs_is_refused() {
+    let corpus = Corpus::new();
+    let tar = tar(&[("which", "one")]);
+    let layer = corpus.blob(LAYER, &tar);
+    let id = layer["digest"].as_str().unwrap().to_owned();
+    let config = Corpus::config(HERE, &[&tar]);
+    let typed = |kind: &str| {
+        let mut layer = layer.clone();
+        layer["mediaType"] = kind.into();
+        corpus.manifest(&config, &[layer])
+    };
+    let artifact = |kind: &str| {
+        let mut manifest = corpus.manifest(&config, std::slice::from_ref(&layer));
+        manifest["config"] = corpus.blob(kind, b"{}");
+        manifest
+    };
+    let sized = |size: usize| {
+        let mut layer = layer.clone();
+        layer["size"] = size.into();
+        corpus.manifest(&config, &[layer])
+    };
+    let importing = format!("importing `oci:DIR:NAME`: layer {id}: ");
+    let foreign = "its files come from elsewhere, and no checksum covers how: use an image without such layers";
+    let damaged = "what the image's source holds is damaged: copy or push the image there again";
+    let artifacts =
+        "give the reference of an image; what a registry keeps beside images cannot be run";
+    let opening = "opening `oci:DIR:NAME`: ";
+    let mut wrong = Vec::new();
+    for (name, manifest, error) in [
+        (
+            "xz",
+            typed(&format!("{LAYER}+xz")),
+            format!("{importing}its media type `{LAYER}+xz` is not supported"),
+        ),
+        (
+            "parameter",
+            typed(&format!("{LAYER}; charset=x")),
+            format!("{importing}its media type `{LAYER}; charset=x` is not supported"),
+        ),
+        (
+            "encrypted",
+            typed(&format!("{LAYER}+gzip+encrypted")),
+            format!(
+                "{importing}it is encrypted (`{LAYER}+gzip+encrypted`)\n\
+                 hint: copy the image with `skopeo copy --decryption-key KEY` first"
+            ),
+        ),
+        (
+            "foreign",
+            typed("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"),
+            format!(
+                "{importing}it may not be distributed (`application/vnd.oci.image.layer.nondistributable.v1.tar+gzip`)\n\
+                 hint: {foreign}"
+            ),
+        ),
+        (
+            "docker-foreign",
+            typed("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
+            format!(
+                "{importing}it may not be distributed (`application/vnd.docker.image.rootfs.foreign.diff.tar.gzip`)\n\
+                 hint: {foreign}"
+            ),
+        ),
+        (
+            "empty-config",
+            artifact("application/vnd.oci.empty.v1+json"),
+            format!(
+                "{opening}it is no image but an artifact (`application/vnd.oci.empty.v1+json`)\nhint: {artifacts}"
+            ),
+        ),
+        (
+            "unknown-config",
+            artifact("application/vnd.example+json"),
+            format!(
+                "{opening}it is no image but an artifact (`application/vnd.example+json`)\nhint: {artifacts}"
+            ),
+        ),
+        (
+            "too-short",
+            sized(tar.len() + 1),
+            format!("{importing}expected 2049 bytes in blob, got 2048\nhint: {damaged}"),
+        ),
+        (
+            "too-long",
+            sized(tar.len() - 1),
+            format!("{importing}expected 2047 bytes in blob, got 2048\nhint: {damaged}"),
+        ),
+        (
+            "more-layers",
+            corpus.manifest(&config, &[layer.clone(), layer.clone()]),
+            format!("{opening}the manifest lists 2 layers, the config 1 diff_ids"),
+        ),
+    ] {
+        let reference = corpus.tag(corpus.json(MANIFEST, &manifest), name);
+        let said = corpus.refused(&reference);
+        let said = said.replace(&format!("DIR:{name}"), "DIR:NAME");
+        wrong.extend((said != format!("error: {error}")).then(|| format!("{name}: {said}")));
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// A directory with a manifest of Docker's first schema, which names its layers by nothing that can be verified.
+#[test]
+fn the_first_schema_is_refused() {
+    let host = Host::new();
+    let dir = host.beside("schema-1");
+    fs::create_dir_all(&dir).unwrap();
+    let tar = gzip(&tar(&[("which", "one")]));
+    let id = digest(&tar);
+    fs::write(dir.join(&id[7..]), &tar).unwrap();
+    fs::write(dir.join("version"), "Directory Transport Version: 1.1\n").unwrap();
+    let history = json!({ "id": "0".repeat(64), "architecture": HERE, "os": "linux" }).to_string();
+    let manifest = json!({ "schemaVersion": 1, "name": "x", "tag": "1", "architecture": HERE,
+        "fsLayers": [{ "blobSum": id }], "history": [{ "v1Compatibility": history }] });
+    fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
+    let reference = format!("dir:{}", dir.display());
+    host.refused(
+        &["pull", &reference],
+        &format!(
+            "error: opening `{reference}`: unsupported legacy manifest MIME type: \
+             application/vnd.docker.distribution.manifest.v1+json\n\
+             hint: its format is Docker's first: push it anew with a builder of today, or `skopeo copy --format v2s2`"
+        ),
+    );
+}
