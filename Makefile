@@ -45,6 +45,7 @@ install: release man completions ## install the release build, stripped, below $
 	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/fish/vendor_completions.d $(TARGET)/completions/bedplate.fish
 	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
 	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bedplate/schema docs/schema/*.json
+	install -D -m 0644 -t $(DESTDIR)$(prefix)/lib/systemd/catalog dist/bedplate.catalog
 
 check: ## every test, as continuous integration runs it
 	tests/check all

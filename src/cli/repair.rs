@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 
 use crate::cli::complete;
 use crate::cli::output::Output;
-use crate::cli::verify::{places, plural, thing};
+use crate::cli::verify::{places, plural};
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::repair::{self, Outcome, Request};
@@ -46,19 +46,14 @@ fn text(outcome: &Outcome) -> String {
     };
     let mut lines = Vec::new();
     for one in &outcome.repaired {
-        lines.push(format!(
-            "{done} {} {}: {}",
-            thing(one.thing),
-            one.name,
-            one.from
-        ));
+        lines.push(format!("{done} {} {}: {}", one.thing, one.name, one.from));
     }
     for kept in &outcome.kept {
         let (path, at) = (kept.path.display(), kept.at.display());
         lines.push(format!("kept what was at {path}: it is now {at}"));
     }
     for left in &outcome.left {
-        let (thing, name) = (thing(left.fault.thing), &left.fault.name);
+        let (thing, name) = (left.fault.thing, &left.fault.name);
         lines.push(format!("left {thing} {name}: {}", left.why));
         let places = places(&left.fault.places);
         lines.extend(places.lines().map(str::to_owned));

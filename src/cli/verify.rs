@@ -10,7 +10,7 @@ use crate::cli::output::progress::bytes;
 use crate::hint::Hinted;
 use crate::name::ContainerName;
 use crate::ops::Host;
-use crate::ops::verify::{self, Fault, Outcome, Place, Request, Thing};
+use crate::ops::verify::{self, Fault, Outcome, Place, Request};
 
 /// How many places of one fault are shown; `--json` has them all.
 const SHOWN: usize = 8;
@@ -89,12 +89,7 @@ pub(crate) fn plural(count: usize, what: &str) -> String {
 /// What is wrong on one line, and below it whom it concerns.
 pub(crate) fn fault(fault: &Fault) -> String {
     let defects: Vec<String> = fault.defects.iter().map(ToString::to_string).collect();
-    let mut line = format!(
-        "{} {}: {}",
-        thing(fault.thing),
-        fault.name,
-        defects.join(", ")
-    );
+    let mut line = format!("{} {}: {}", fault.thing, fault.name, defects.join(", "));
     if !fault.detail.is_empty() {
         let _ = write!(line, " ({})", fault.detail);
     }
@@ -125,19 +120,5 @@ fn who(place: &Place) -> String {
     match &place.container {
         Some(name) => name.to_string(),
         None => place.image.clone(),
-    }
-}
-
-/// What people call it.
-pub(crate) fn thing(thing: Thing) -> &'static str {
-    match thing {
-        Thing::Record => "record",
-        Thing::Current => "link",
-        Thing::Ref => "ref",
-        Thing::Object => "object",
-        Thing::Rootfs | Thing::Generation => "file",
-        Thing::Unit => "unit",
-        Thing::Order => "order drop-in",
-        Thing::HostFile => "host file",
     }
 }

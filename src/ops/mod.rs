@@ -1,5 +1,6 @@
 //! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
 
+mod changes;
 pub mod config;
 pub mod df;
 pub mod doctor;
@@ -24,6 +25,7 @@ pub mod verify;
 
 use anyhow::{Result, anyhow};
 
+use crate::ops::changes::Change;
 use crate::progress::Report;
 use crate::root::Root;
 use crate::state::{Lock, NeedsRecover, Recovered, Unfinished};
@@ -43,30 +45,31 @@ impl Host<'_> {
     /// Takes the writers' lock and resolves what an earlier command left unfinished.
     fn write_lock(&self, verb: &str) -> Result<Lock> {
         let lock = Lock::take(self.root, verb, self.report)?;
-        if let Some((verb, outcome)) = self.recover(&lock)? {
-            let what = match outcome {
-                Recovered::Undone => "undone",
-                Recovered::Finished => "finished",
-            };
+        if let Some((interrupted, outcome)) = self.recover(&lock, verb)? {
+            let what = changes::word(outcome);
             self.report
-                .note(format!("an interrupted {verb} was {what} first"));
+                .note(format!("an interrupted {interrupted} was {what} first"));
         }
         Ok(lock)
     }
 
-    /// Resolves an unfinished transaction; the lock shows that no other command is at work on it.
-    fn recover(&self, _lock: &Lock) -> Result<Option<(String, Recovered)>> {
+    /// Resolves an unfinished transaction for `verb`; the lock shows that no other command is at work on it.
+    fn recover(&self, _lock: &Lock, verb: &str) -> Result<Option<(String, Recovered)>> {
         let mut found = None;
         if let Some(unfinished) = Unfinished::find(self.root)? {
-            let verb = unfinished.verb.clone();
+            let interrupted = unfinished.verb.clone();
             let outcome = unfinished
                 .resolve(self.root, self.systemd)
                 .map_err(|error| {
-                    anyhow!(NeedsRecover(format!(
-                        "recovering from an interrupted {verb}: {error:#}"
-                    )))
+                    let what = format!("recovering from an interrupted {interrupted}: {error:#}");
+                    self.failed(verb, anyhow!(NeedsRecover(what)))
                 })?;
-            found = Some((verb, outcome));
+            let change = Change::Recovered {
+                interrupted: &interrupted,
+                outcome,
+            };
+            self.changed(verb, &change);
+            found = Some((interrupted, outcome));
         } else {
             Unfinished::sweep(self.root)?;
         }

@@ -8,6 +8,7 @@ use crate::config;
 use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::ops::Host;
+use crate::ops::changes::Change;
 use crate::ops::fetching::{self, Found, Pull};
 use crate::store::Store;
 
@@ -96,11 +97,16 @@ fn one(
         let image = found.into_store(host, store)?;
         store.keep(&image)?;
     }
-    Ok(Pulled {
+    let pulled = Pulled {
         image: reference.to_string(),
         digest,
         layers,
         fetched,
         was_kept,
-    })
+    };
+    if !dry_run && !was_kept {
+        let (image, digest) = (&pulled.image, &pulled.digest);
+        host.changed("pull", &Change::Pulled { image, digest });
+    }
+    Ok(pulled)
 }

@@ -19,7 +19,7 @@ pub struct Outcome {
 /// Recovers.
 pub fn run(host: &Host) -> Result<Outcome> {
     let lock = Lock::take(host.root, "recover", host.report)?;
-    Ok(match host.recover(&lock)? {
+    Ok(match host.recover(&lock, "recover")? {
         Some((command, outcome)) => Outcome {
             command: Some(command),
             outcome: Some(outcome),

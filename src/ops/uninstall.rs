@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::hint::Hinted;
 use crate::host::{Found, OwnedContent};
 use crate::name::ContainerName;
+use crate::ops::changes::{Change, Subject};
 use crate::ops::ordering::UNIT_DIR;
 use crate::ops::{Host, ordering, stopping};
 use crate::state::{self, Finish, Record, Transaction};
@@ -91,10 +92,26 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         transaction.reload()
     })();
     match done {
-        Ok(()) => transaction.commit(&forget(&leaving))?,
-        Err(error) => return Err(transaction.roll_back(error)),
+        Ok(()) => transaction
+            .commit(&forget(&leaving))
+            .map_err(|error| host.failed("uninstall", error))?,
+        Err(error) => return Err(host.failed("uninstall", transaction.roll_back(error))),
     }
+    tell(host, &leaving);
     Ok(outcome)
+}
+
+/// Tells the journal of each container that is gone.
+fn tell(host: &Host, gone: &[&Record]) {
+    for record in gone {
+        let subject = Subject {
+            name: &record.name,
+            generation: record.generation,
+            image: &record.image,
+            digest: &record.manifest_digest,
+        };
+        host.changed("uninstall", &Change::Uninstalled(subject));
+    }
 }
 
 fn forget(leaving: &[&Record]) -> Vec<Finish> {

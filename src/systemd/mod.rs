@@ -2,6 +2,7 @@
 //! D-Bus, and a host root whose systemd is not running.
 
 mod bus;
+mod journald;
 pub mod links;
 mod offline;
 mod proxy;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use crate::name::UnitName;
 
 pub use bus::Bus;
+pub use journald::Entry;
 pub use offline::Offline;
 
 /// The oldest systemd that bedplate works with.

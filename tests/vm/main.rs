@@ -16,6 +16,7 @@ mod hosts;
 mod httpd;
 mod images;
 mod inside;
+mod journal;
 mod machine;
 mod product;
 mod qemu;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         composefs::STORIES,
         httpd::STORIES,
         tutorial::STORIES,
+        journal::STORIES,
         crash::STORIES,
         boot::STORIES,
     ];

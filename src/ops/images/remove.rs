@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::config;
 use crate::hint::Hinted;
 use crate::ops::Host;
+use crate::ops::changes::Change;
 use crate::ops::images::{Wanted, users};
 use crate::store::{Store, StoredImage};
 
@@ -66,11 +67,19 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         if !request.dry_run {
             store.release(&image.manifest_digest)?;
         }
-        images.push(Removed {
+        let removed = Removed {
             image: image.reference.to_string(),
             digest: image.manifest_digest.to_string(),
             was_kept,
-        });
+        };
+        if was_kept && !request.dry_run {
+            let change = Change::Released {
+                image: &removed.image,
+                digest: &removed.digest,
+            };
+            host.changed("images remove", &change);
+        }
+        images.push(removed);
     }
     Ok(Outcome {
         dry_run: request.dry_run,

@@ -27,6 +27,7 @@ use crate::hint::Hinted;
 use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
+use crate::ops::changes::{Change, Subject};
 use crate::ops::fetching::Pull;
 use crate::ops::install::plan::Plan;
 use crate::ops::install::prepare::{Preparation, Prepared};
@@ -166,12 +167,30 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "install")?;
     match deploy(host, &mut transaction, request.start, &staged, &rest) {
         Ok(()) => {
-            transaction.commit(&finish(&staged))?;
+            let committed = transaction.commit(&finish(&staged));
+            committed.map_err(|error| host.failed("install", error))?;
+            outcome.tell(host);
             Ok(outcome)
         }
         Err(error) => {
             host.report.step("undoing the install");
-            Err(transaction.roll_back(error))
+            Err(host.failed("install", transaction.roll_back(error)))
+        }
+    }
+}
+
+impl Outcome {
+    /// Tells the journal of each container that is new.
+    fn tell(&self, host: &Host) {
+        let new = |container: &&Installed| container.action != Action::Unchanged;
+        for container in self.containers.iter().filter(new) {
+            let subject = Subject {
+                name: &container.name,
+                generation: container.generation,
+                image: &container.image,
+                digest: &container.digest,
+            };
+            host.changed("install", &Change::Installed(subject));
         }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::deployment;
 use crate::ops::Host;
+use crate::ops::changes::Change;
 use crate::root::{Gone, Kind, Root};
 use crate::store::prune::{Count, GoneImage, GoneLayer, Unneeded};
 use crate::store::survey::Survey;
@@ -56,7 +57,12 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if !request.dry_run {
         plan.remove(host, &survey)?;
     }
-    Ok(plan.outcome(request.dry_run))
+    let outcome = plan.outcome(request.dry_run);
+    if outcome.freed > 0 && !request.dry_run {
+        let freed = outcome.freed;
+        host.changed("prune", &Change::Pruned { freed });
+    }
+    Ok(outcome)
 }
 
 /// What is to go.
@@ -88,12 +94,16 @@ impl Plan {
             host.report
                 .step(format!("removing generation {generation} of {name}"));
             deployment::remove(host.root, name, generation)?;
+            host.changed("prune", &Change::GenerationRemoved { name, generation });
         }
         host.root.remove_tree(deployment::STAGING)?;
         if !self.unneeded.is_nothing() {
             host.report.step("removing from the store");
         }
         survey.remove(&self.unneeded)?;
+        for GoneImage { image, digest, .. } in &self.unneeded.images {
+            host.changed("prune", &Change::ImageRemoved { image, digest });
+        }
         for (path, kind) in &self.leftovers.paths {
             match kind {
                 Kind::Dir => host.root.remove_empty_dir(path)?,

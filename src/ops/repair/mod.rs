@@ -24,6 +24,7 @@ use crate::image::access::Access;
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
+use crate::ops::changes::Change;
 use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::ops::verify::{Fault, Thing};
@@ -144,11 +145,20 @@ impl Work<'_> {
     }
 
     fn repaired(&mut self, thing: Thing, name: impl Into<String>, from: impl Into<String>) {
-        self.outcome.repaired.push(Repaired {
+        let repaired = Repaired {
             thing,
             name: name.into(),
             from: from.into(),
-        });
+        };
+        if !self.dry() {
+            let change = Change::Repaired {
+                thing,
+                name: &repaired.name,
+                from: &repaired.from,
+            };
+            self.host.changed("repair", &change);
+        }
+        self.outcome.repaired.push(repaired);
     }
 
     /// Remembers why something stays as it is.
@@ -206,6 +216,14 @@ impl Work<'_> {
                 }
                 _ => "what it is made of could not be repaired".into(),
             });
+            if !self.dry() {
+                let change = Change::Left {
+                    thing: fault.thing,
+                    name: &fault.name,
+                    why: &why,
+                };
+                self.host.changed("repair", &change);
+            }
             self.outcome.left.push(Left { fault, why });
         }
         for name in &self.touched {

@@ -1,5 +1,7 @@
 //! A fault as the operator is told of it: what, where, whom it concerns.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -28,6 +30,22 @@ pub enum Thing {
     Order,
     /// A file that the image brought to the host.
     HostFile,
+}
+
+/// As people call it.
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Record => "record",
+            Self::Current => "link",
+            Self::Ref => "ref",
+            Self::Object => "object",
+            Self::Rootfs | Self::Generation => "file",
+            Self::Unit => "unit",
+            Self::Order => "order drop-in",
+            Self::HostFile => "host file",
+        })
+    }
 }
 
 /// Where a damaged thing is used.
