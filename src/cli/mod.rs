@@ -29,11 +29,13 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::output::stream::{Descriptor, Stream};
 use crate::cli::output::{Output, progress};
 use crate::ops::{self, Host, preflight};
+use crate::progress::Report;
 use crate::root::Root;
 
 const EXAMPLES: &str = "\
@@ -66,6 +68,9 @@ struct Global {
     /// Print the outcome as JSON
     #[arg(long, global = true)]
     json: bool,
+    /// Write progress as lines of JSON to the open file descriptor FD
+    #[arg(long, value_name = "FD", global = true)]
+    progress_fd: Option<Descriptor>,
     /// Log what is done; -vv: commands and D-Bus calls too
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -144,10 +149,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs the verb, and hands what happens to whoever `--progress-fd` leads to.
 fn on_host(global: &Global, command: &Command) -> Result<()> {
+    let descriptor = global.progress_fd.as_ref();
+    let stream = descriptor.map(Stream::start).transpose();
+    let stream = stream.context("preparing to write progress")?;
+    let done = dispatch(global, command, &progress::report(stream.clone()));
+    if let Some(stream) = stream {
+        stream.finish();
+    }
+    done
+}
+
+fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {
     let root = Root::open(&global.root)?;
     let output = Output::new(global.json);
-    let report = progress::report();
     if command.writes() {
         preflight::require_root_user()?;
         preflight::require_unified_cgroups(&root)?;
@@ -156,7 +172,7 @@ fn on_host(global: &Global, command: &Command) -> Result<()> {
     let host = Host {
         root: &root,
         systemd: systemd.as_ref(),
-        report: &report,
+        report,
     };
     match command {
         Command::Install(args) => install::run(&host, args, &output),

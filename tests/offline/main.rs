@@ -39,6 +39,7 @@ mod network;
 mod order;
 mod pages;
 mod preflight;
+mod progress;
 mod prune;
 mod readers;
 mod sources;

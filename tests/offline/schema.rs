@@ -9,6 +9,9 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::layout::{Image, PLAIN};
 
+/// The one that is no verb's.
+const PROGRESS: &str = "progress";
+
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema")
 }
@@ -24,15 +27,21 @@ fn name(args: &[&str]) -> String {
 
 /// Fails when what these arguments printed is not as the schema of their verb says.
 pub(crate) fn check(args: &[&str], printed: &str) {
-    let path = dir().join(format!("{}.json", name(args)));
+    let printed: Value = serde_json::from_str(printed).unwrap();
+    fits(&name(args), &printed);
+}
+
+/// Fails when a line of `--progress-fd` is not as its schema says.
+pub(crate) fn check_event(event: &Value) {
+    fits(PROGRESS, event);
+}
+
+fn fits(name: &str, value: &Value) {
+    let path = dir().join(format!("{name}.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let schema: Value = serde_json::from_str(&text).unwrap();
-    let printed: Value = serde_json::from_str(printed).unwrap();
-    let problems = Checker { root: &schema }.problems(&schema, &printed, "");
-    assert!(
-        problems.is_empty(),
-        "{args:?}: {problems:#?} in {printed:#}"
-    );
+    let problems = Checker { root: &schema }.problems(&schema, value, "");
+    assert!(problems.is_empty(), "{name}: {problems:#?} in {value:#}");
 }
 
 /// JSON Schema, as far as the published ones use it; a word that is not known here is an error, never passed over.
@@ -167,6 +176,7 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["graph"]);
     json(&["df"]);
     json(&["verify"]);
+    json(&["doctor"]);
     json(&["repair"]);
     json(&["uninstall", "etcd"]);
     json(&["images", "remove", &image.reference]);
@@ -176,6 +186,7 @@ fn every_verb_prints_what_its_schema_says() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != PROGRESS)
         .collect();
     assert_eq!(asked, published);
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod json;
 pub(crate) mod progress;
+pub(crate) mod stream;
 pub(crate) mod table;
 
 use std::io::Write;

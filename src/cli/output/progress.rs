@@ -10,11 +10,23 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::output::stream::Stream;
 use crate::cli::output::table::short;
 use crate::progress::{Event, Report};
 
-/// The report that draws on this process's stderr.
-pub(crate) fn report() -> Report {
+/// The report that draws on this process's stderr, and hands on to `stream`.
+pub(crate) fn report(stream: Option<Stream>) -> Report {
+    let Some(stream) = stream else {
+        return drawing();
+    };
+    let drawing = drawing();
+    Report::new(move |event| {
+        stream.event(&event);
+        drawing.event(event);
+    })
+}
+
+fn drawing() -> Report {
     if std::io::stderr().is_terminal() {
         let bars = Bars::default();
         Report::new(move |event| bars.draw(event))
