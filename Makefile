@@ -3,11 +3,34 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := build
 
-prefix ?= /usr
 DESTDIR ?=
 TARGET ?= $(or $(CARGO_TARGET_DIR),target)
 # The launcher needs nothing of the host at boot. It is kept apart: the next ordinary build would replace it.
 STATIC := -C target-feature=+crt-static
+
+# Where things go, by GNU's names. Units name the launcher, so `libexecdir` is compiled in: give the same names to
+# `release` and `install`.
+prefix ?= /usr
+exec_prefix ?= $(prefix)
+bindir ?= $(exec_prefix)/bin
+libexecdir ?= $(exec_prefix)/libexec
+datarootdir ?= $(prefix)/share
+datadir ?= $(datarootdir)
+docdir ?= $(datarootdir)/doc/bedplate
+licensedir ?= $(datarootdir)/licenses/bedplate
+mandir ?= $(datarootdir)/man
+bashcompdir ?= $(datadir)/bash-completion/completions
+zshcompdir ?= $(datadir)/zsh/site-functions
+fishcompdir ?= $(datadir)/fish/vendor_completions.d
+catalogdir ?= $(prefix)/lib/systemd/catalog
+LAUNCHER := $(libexecdir)/bedplate/launch
+ifneq ($(LAUNCHER),/usr/libexec/bedplate/launch)
+export BEDPLATE_LAUNCHER := $(LAUNCHER)
+endif
+# `PROFILE=debug` installs what `build` makes, `STRIP=` installs it with its symbols.
+PROFILE ?= release
+BUILT = $(if $(filter debug,$(PROFILE)),build,release)
+STRIP ?= -s
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -26,26 +49,43 @@ release: ## the same, optimised
 	cargo rustc --locked --release --bin bedplate-launch -- $(STATIC) -C opt-level=s -C panic=abort -C strip=symbols
 	install -D -m 0755 $(TARGET)/release/bedplate-launch $(TARGET)/static/release/bedplate-launch
 
-man: release ## the manual pages, target/man
+man: $(BUILT) ## the manual pages, target/man
 	rm -rf $(TARGET)/man
 	mkdir -p $(TARGET)/man
-	$(TARGET)/release/bedplate man $(TARGET)/man
+	$(TARGET)/$(PROFILE)/bedplate man $(TARGET)/man
 
-completions: release ## what bash, zsh and fish need to complete words, target/completions
+completions: $(BUILT) ## what bash, zsh and fish need to complete words, target/completions
 	mkdir -p $(TARGET)/completions
-	$(TARGET)/release/bedplate completions bash >$(TARGET)/completions/bedplate
-	$(TARGET)/release/bedplate completions zsh >$(TARGET)/completions/_bedplate
-	$(TARGET)/release/bedplate completions fish >$(TARGET)/completions/bedplate.fish
+	$(TARGET)/$(PROFILE)/bedplate completions bash >$(TARGET)/completions/bedplate
+	$(TARGET)/$(PROFILE)/bedplate completions zsh >$(TARGET)/completions/_bedplate
+	$(TARGET)/$(PROFILE)/bedplate completions fish >$(TARGET)/completions/bedplate.fish
 
-install: release man completions ## install the release build, stripped, below $(DESTDIR)$(prefix)
-	install -D -s -m 0755 $(TARGET)/release/bedplate $(DESTDIR)$(prefix)/bin/bedplate
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/man/man8 $(TARGET)/man/*.8
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bash-completion/completions $(TARGET)/completions/bedplate
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/zsh/site-functions $(TARGET)/completions/_bedplate
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/fish/vendor_completions.d $(TARGET)/completions/bedplate.fish
-	install -D -m 0755 $(TARGET)/static/release/bedplate-launch $(DESTDIR)$(prefix)/libexec/bedplate/launch
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/share/bedplate/schema docs/schema/*.json
-	install -D -m 0644 -t $(DESTDIR)$(prefix)/lib/systemd/catalog dist/bedplate.catalog
+install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=debug, STRIP= and GNU's directory names are obeyed
+	install -D $(STRIP) -m 0755 $(TARGET)/$(PROFILE)/bedplate $(DESTDIR)$(bindir)/bedplate
+	install -D -m 0755 $(TARGET)/static/$(PROFILE:debug=.)/bedplate-launch $(DESTDIR)$(LAUNCHER)
+	install -d -m 0755 $(DESTDIR){$(docdir),$(licensedir)}
+	install -m 0644 LICENSE-* $(DESTDIR)$(licensedir)
+	install -D -m 0644 -t $(DESTDIR)$(mandir)/man8 $(TARGET)/man/*.8
+	install -D -m 0644 -t $(DESTDIR)$(bashcompdir) $(TARGET)/completions/bedplate
+	install -D -m 0644 -t $(DESTDIR)$(zshcompdir) $(TARGET)/completions/_bedplate
+	install -D -m 0644 -t $(DESTDIR)$(fishcompdir) $(TARGET)/completions/bedplate.fish
+	install -D -m 0644 -t $(DESTDIR)$(datadir)/bedplate/schema docs/schema/*.json
+	install -D -m 0644 -t $(DESTDIR)$(catalogdir) dist/bedplate.catalog
+	umask 022 && packaging/licences >$(DESTDIR)$(licensedir)/third-party.txt
+	umask 022 && cp -R README.md CHANGELOG.md docs examples $(DESTDIR)$(docdir)
+	rm -r $(DESTDIR)$(docdir)/docs/schema
+
+uninstall: ## remove what `install` put there; containers, images and settings stay
+	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
+	rm -f $(DESTDIR)$(mandir)/man8/bedplate{,-*}.8 $(DESTDIR)$(catalogdir)/bedplate.catalog
+	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
+	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
+
+dist: ## target/dist/bedplate-VERSION.tar.zst: the last commit and every crate it is built from
+	packaging/dist
+
+deb: ## target/deb/*.deb, from the archive and without a network; needs debhelper
+	packaging/deb
 
 check: ## every test, as continuous integration runs it
 	tests/check all
@@ -58,6 +98,9 @@ check-unit: ## unit and golden tests
 
 check-offline: ## whole verbs on a temporary root
 	tests/check offline
+
+check-package: ## what packages are made from; packaging/check says how packages themselves are checked
+	tests/check package
 
 check-booted: ## real systemd in nspawn
 	tests/check booted
@@ -78,4 +121,4 @@ demo: ## etcd, flanneld and containerd as system containers in a booted machine
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release man completions install check check-lint check-unit check-offline check-booted check-machine check-crash bench demo clean
+.PHONY: help setup build release man completions install uninstall dist deb check check-lint check-unit check-offline check-package check-booted check-machine check-crash bench demo clean

@@ -10,6 +10,7 @@ use crate::contract::syntax;
 use crate::contract::values::Values;
 use crate::contract::{Contract, HostContent, HostFile, Template};
 use crate::render::template::{Context, render, render_text};
+use crate::render::unit::LAUNCHER;
 
 /// A file for the host, rendered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,7 +105,9 @@ fn host_path(path: &str) -> Result<(), String> {
 /// The directory in which `path` lies and where no image may put a file.
 pub fn forbidden(path: &str) -> Option<&'static str> {
     let at = |base: &&str| path == *base || below(path, base);
-    FORBIDDEN.into_iter().find(at)
+    // With the usual `libexecdir` the launcher's directory is in the table already.
+    let launcher = LAUNCHER.rsplit_once('/').map(|(directory, _)| directory);
+    FORBIDDEN.into_iter().chain(launcher).find(at)
 }
 
 /// Whether `path` lies below the directory `base`.

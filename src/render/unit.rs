@@ -18,8 +18,11 @@ use crate::render::{Subject, mount, rootfs, signal, spec, syntax};
 /// units of an older bedplate.
 pub const SHAPE: u32 = 1;
 
-/// The launcher, as installed.
-pub const LAUNCHER: &str = "/usr/libexec/bedplate/launch";
+/// The launcher, as installed: `make libexecdir=…` names another place, to the build and to the installation.
+pub const LAUNCHER: &str = match option_env!("BEDPLATE_LAUNCHER") {
+    Some(path) => path,
+    None => "/usr/libexec/bedplate/launch",
+};
 
 const TEMPLATE: &str = include_str!("../../unit-templates/container.service.hbs");
 
