@@ -119,6 +119,75 @@ mod tests {
         text
     }
 
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/bedplate.toml");
+    const EXAMPLE_HEAD: &str = "\
+# Every setting of bedplate with its default, commented out: as it is, this file sets nothing. Lay it at
+# /etc/bedplate/bedplate.toml. Which files there are and which of them counts: docs/configuration.md.
+# Generated from src/config/table.rs: BEDPLATE_BLESS=1 cargo test --lib config
+";
+
+    /// The example file that packages ship.
+    fn example() -> String {
+        let mut text = EXAMPLE_HEAD.to_owned();
+        let mut section = "";
+        let all = settings(&Config::default());
+        for setting in &all {
+            let (head, key) = setting.name.split_once('.').unwrap();
+            let data = match &setting.value.data {
+                Data::List(units) => format!("{units:?}"),
+                other => format!("\"{other}\""),
+            };
+            if head != section {
+                write!(text, "\n[{head}]").unwrap();
+            }
+            if head != section || head != "roles" {
+                let meaning = setting.meaning.replace('`', "");
+                write!(text, "\n{}\n", comment(&meaning)).unwrap();
+            }
+            section = head;
+            writeln!(text, "#{key} = {data}").unwrap();
+        }
+        text
+    }
+
+    /// Words in lines of a comment.
+    fn comment(words: &str) -> String {
+        let mut lines = vec!["#".to_owned()];
+        for word in words.split(' ') {
+            if lines[lines.len() - 1].len() + word.len() > 99 {
+                lines.push("#".to_owned());
+            }
+            let last = lines.len() - 1;
+            lines[last].extend([" ", word]);
+        }
+        lines.join("\n")
+    }
+
+    /// `BEDPLATE_BLESS=1` writes it anew.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reads and, when told to, writes a file of the source tree"
+    )]
+    fn the_example_has_every_setting_and_sets_none() {
+        if std::env::var_os("BEDPLATE_BLESS").is_some() {
+            std::fs::write(EXAMPLE, example()).unwrap();
+        }
+        let text = std::fs::read_to_string(EXAMPLE).unwrap();
+        assert_eq!(text, example(), "BEDPLATE_BLESS=1 writes it anew");
+        let set = text.replace("\n#", "\n").replace("\n ", "\n# ");
+        for (text, all) in [(text, false), (set, true)] {
+            let file: crate::config::File = toml::from_str(&text).unwrap();
+            let tables: toml::Table = toml::from_str(&text).unwrap();
+            let keys = tables.values().flat_map(|t| t.as_table().unwrap());
+            let known = settings(&Config::default()).len();
+            assert_eq!(keys.count(), if all { known } else { 0 }, "{text}");
+            let mut config = Config::default();
+            config.lay(file);
+            assert_eq!(config, Config::default());
+        }
+    }
+
     /// `BEDPLATE_BLESS=1` writes the tables anew.
     #[test]
     #[expect(
