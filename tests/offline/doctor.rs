@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::layout::{Image, PLAIN};
-use crate::store::repo;
+use crate::store::{assert_whole, repo};
 
 /// What it finds broken: each subject with what is said of it, and its first remedy.
 fn broken(host: &Host) -> Vec<(String, String, String)> {
@@ -137,6 +137,13 @@ fn a_store_that_is_gone() {
     fs::rename(repo(&host), host.beside("repo")).unwrap();
     let found = broken(&host);
     let lost = "there is no store, but there are containers".to_owned();
-    let remedy = "`bedplate repair` fetches the images again".to_owned();
+    let remedy = "`bedplate repair` brings it back".to_owned();
     assert_eq!(found, [("repository".to_owned(), lost, remedy)]);
+    host.fails(&["verify"]);
+    host.fails(&["repair", "--dry-run"]);
+    // The rootfs has a name of each file that is needed.
+    host.ok(&["repair"]);
+    host.ok(&["verify"]);
+    assert_eq!(broken(&host), []);
+    assert_whole(&host);
 }

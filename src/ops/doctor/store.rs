@@ -50,7 +50,7 @@ fn repository(root: &Root, settings: Settings) -> Result<String> {
             return Ok("none yet".to_owned());
         }
         return Err(anyhow!("there is no store, but there are containers"))
-            .hint("`bedplate repair` fetches the images again");
+            .hint("`bedplate repair` brings it back");
     };
     let images = store
         .images()

@@ -108,10 +108,15 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     preflight::require_root_user()?;
     let lock = host.write_lock("repair")?;
     let Config { store, network, .. } = config::load(host.root)?;
-    if !request.dry_run
-        && let Some(store) = Store::look(host.root, store)?
-    {
-        store.sweep_private()?;
+    if !request.dry_run {
+        let is_needed = !host.root.list(deployment::CONTAINERS)?.is_empty();
+        // One that is gone altogether comes back as the rest does: file by file.
+        let store = if is_needed {
+            Some(Store::open(host.root, store)?)
+        } else {
+            Store::look(host.root, store)?
+        };
+        store.map_or(Ok(()), |store| store.sweep_private())?;
     }
     let mut work = Work {
         host,

@@ -177,7 +177,7 @@ impl Survey {
         let Some(store) = &self.store else {
             if self.named().next().is_some() {
                 let text = "there is no store: every file of every container may be damaged";
-                return Err(anyhow!(text)).hint("`bedplate repair` fetches the images again");
+                return Err(anyhow!(text)).hint("`bedplate repair` brings it back");
             }
             return Ok(());
         };
