@@ -60,7 +60,12 @@ impl Image {
 
     /// Puts the layers of another image below those that are there.
     pub(crate) fn over(mut self, lower: &Self) -> Self {
-        self.lower.splice(..0, lower.layers().cloned());
+        // Without what lies below each of them: that would be there again for every layer above.
+        let alone = |layer: &Self| Self {
+            lower: Vec::new(),
+            ..layer.clone()
+        };
+        self.lower.splice(..0, lower.layers().map(alone));
         self
     }
 
