@@ -114,7 +114,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         let store = if is_needed {
             Some(Store::open(host.root, store)?)
         } else {
-            Store::look(host.root, store)?
+            Store::existing(host.root, store)?
         };
         store.map_or(Ok(()), |store| store.sweep_private())?;
     }

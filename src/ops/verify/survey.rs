@@ -173,7 +173,7 @@ impl Survey {
 
     /// Reads the metadata of every image that a container uses.
     pub(crate) fn inspect(&mut self, host: &Host, all_images: bool) -> Result<()> {
-        self.store = Store::look(host.root, config::load(host.root)?.store)?;
+        self.store = Store::existing(host.root, config::load(host.root)?.store)?;
         let Some(store) = &self.store else {
             if self.named().next().is_some() {
                 let text = "there is no store: every file of every container may be damaged";
