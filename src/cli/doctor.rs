@@ -17,8 +17,7 @@ pub(crate) fn run(host: &Host, output: &Output) -> Result<()> {
         0 => return Ok(()),
         count => anyhow!("{} found", plural(count, "problem")),
     };
-    let drift: Vec<_> = outcome.drift.iter().collect();
-    if drift.is_empty() {
+    if outcome.drift.is_empty() {
         return Err(problems);
     }
     Err(problems).hint("`bedplate repair` puts back what is not as recorded")
