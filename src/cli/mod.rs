@@ -9,6 +9,7 @@ mod exec;
 mod graph;
 mod images;
 mod install;
+mod lint;
 mod list;
 mod logs;
 mod man;
@@ -125,6 +126,8 @@ enum Command {
     Prune(prune::Args),
     /// Look whether the host is fit, and all as recorded; say what to do
     Doctor,
+    /// Check an image's contract and templates, as its author
+    Lint(lint::Args),
     /// Show every setting of this host and where it comes from
     Config,
     /// Finish or undo what an interrupted command left
@@ -168,7 +171,11 @@ fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {
         preflight::require_root_user()?;
         preflight::require_unified_cgroups(&root)?;
     }
-    let systemd = ops::manager(&root, command.writes())?;
+    let systemd = match command {
+        // An image is built where no systemd runs, too.
+        Command::Lint(_) => ops::unit_files(&root)?,
+        _ => ops::manager(&root, command.writes())?,
+    };
     let host = Host {
         root: &root,
         systemd: systemd.as_ref(),
@@ -190,6 +197,7 @@ fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {
         Command::Df => df::run(&host, &output),
         Command::Prune(args) => prune::run(&host, args, &output),
         Command::Doctor => doctor::run(&host, &output),
+        Command::Lint(args) => lint::run(&host, args, &output),
         Command::Config => config::run(&host, &output),
         Command::Recover => recover::run(&host, &output),
     }

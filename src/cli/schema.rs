@@ -29,6 +29,7 @@ fn schemas() -> Vec<(&'static str, Schema)> {
         ("images-remove", of::<ops::images::remove::Outcome>()),
         ("images-show", of::<ops::images::show::Outcome>()),
         ("install", of::<ops::install::Outcome>()),
+        ("lint", of::<ops::lint::Outcome>()),
         ("list", of::<Vec<ops::list::Row>>()),
         ("prune", of::<ops::prune::Outcome>()),
         ("pull", of::<ops::pull::Outcome>()),

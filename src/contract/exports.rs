@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::contract::problems::did_you_mean;
 use crate::contract::{HostContent, HostFile, Template, Templates};
@@ -49,22 +49,26 @@ pub(crate) struct HostTree {
 }
 
 impl<'a> Exports<'a> {
-    /// The image's `/exports`, if it has one; a file in it that no contract knows is an error.
+    /// The image's `/exports`, if it has one.
     pub(crate) fn open(root: &'a Root) -> Result<Option<Self>> {
         match root.kind(EXPORTS)? {
-            None => return Ok(None),
-            Some(Kind::Dir) => {}
+            None => Ok(None),
+            Some(Kind::Dir) => Ok(Some(Self { root })),
             Some(_) => bail!("reading `{EXPORTS}`: it is no directory"),
         }
-        for name in root.list(EXPORTS)? {
-            let name = name.to_string_lossy();
-            if !KNOWN.contains(&name.as_ref()) && !name.starts_with("README") {
-                let meant = did_you_mean(&name, KNOWN);
-                let name = name.escape_debug();
-                bail!("reading `{EXPORTS}`: `{name}` is no file of the contract{meant}");
-            }
-        }
-        Ok(Some(Self { root }))
+    }
+
+    /// An error for each file in it that no contract knows.
+    pub(crate) fn strangers(&self) -> Result<Vec<anyhow::Error>> {
+        let names = self.root.list(EXPORTS)?;
+        let names = names.iter().map(|name| name.to_string_lossy());
+        let strange = names.filter(|n| !KNOWN.contains(&n.as_ref()) && !n.starts_with("README"));
+        let errors = strange.map(|name| {
+            let meant = did_you_mean(&name, KNOWN);
+            let name = name.escape_debug();
+            anyhow!("reading `{EXPORTS}`: `{name}` is no file of the contract{meant}")
+        });
+        Ok(errors.collect())
     }
 
     /// The text of `manifest.toml`.
@@ -72,16 +76,25 @@ impl<'a> Exports<'a> {
         self.text("manifest.toml")
     }
 
-    /// All templates.
-    pub(crate) fn templates(&self) -> Result<Templates> {
-        Ok(Templates {
-            service: self.template("service.hbs")?,
-            socket: self.template("socket.hbs")?,
-            timer: self.template("timer.hbs")?,
-            path: self.template("path.hbs")?,
-            tmpfiles: self.template("tmpfiles.hbs")?,
-            config: self.template("config.json.hbs")?,
-        })
+    /// All templates; what cannot be read is an error and counts as absent.
+    pub(crate) fn templates(&self) -> (Templates, Vec<(String, anyhow::Error)>) {
+        let mut errors = Vec::new();
+        let mut template = |name: &str| {
+            let read = self.template(name);
+            read.unwrap_or_else(|error| {
+                errors.push((format!("exports/{name}"), error));
+                None
+            })
+        };
+        let templates = Templates {
+            service: template("service.hbs"),
+            socket: template("socket.hbs"),
+            timer: template("timer.hbs"),
+            path: template("path.hbs"),
+            tmpfiles: template("tmpfiles.hbs"),
+            config: template("config.json.hbs"),
+        };
+        (templates, errors)
     }
 
     fn template(&self, name: &str) -> Result<Option<Template>> {
@@ -105,7 +118,7 @@ impl<'a> Exports<'a> {
             let valid = error.utf8_error().valid_up_to();
             let before = error.as_bytes().iter().take(valid);
             let line = 1 + before.filter(|byte| **byte == b'\n').count();
-            anyhow::anyhow!("line {line}: it is no UTF-8")
+            anyhow!("line {line}: it is no UTF-8")
         });
         text.map(Some).with_context(reading)
     }

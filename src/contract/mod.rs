@@ -12,18 +12,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
-use crate::contract::exports::Exports;
 use crate::contract::manifest::{Files, Manifest};
-use crate::root::Root;
 
 pub mod builtins;
 pub mod check;
 mod exports;
+pub mod finding;
+mod lenient;
 pub mod manifest;
 pub mod parse;
 pub mod problems;
+pub mod survey;
 pub mod syntax;
 mod typed;
 pub mod values;
@@ -115,32 +116,11 @@ pub enum HostContent {
 /// Fails on anything that is not of the contract: an unknown file or key, a name or path that is none, a link or
 /// device where a file is due, a file that is too large.
 pub fn load(rootfs: &Path) -> Result<Contract> {
-    let root = Root::open(rootfs)?;
-    let Some(exports) = Exports::open(&root)? else {
-        return Ok(Contract::default());
-    };
-    let tree = exports.hostfs()?;
-    let reading = "reading `/exports/manifest.toml`";
-    let manifest = match exports.manifest()? {
-        Some(text) => parse::manifest(&text).context(reading)?,
-        None => Manifest::default(),
-    };
-    check::manifest(&manifest, &tree.kinds).context(reading)?;
-    let mut host_files = tree.files;
-    for file in &mut host_files {
-        file.target = target(&manifest.files, &file.path);
-        file.template = manifest.files.template.contains(&file.path);
-        if let (true, HostContent::File(bytes)) = (file.template, &file.content)
-            && std::str::from_utf8(bytes).is_err()
-        {
-            bail!("reading `/exports/hostfs{}`: it is no UTF-8", file.path);
-        }
+    let survey = survey::take(rootfs)?;
+    match survey.errors.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(survey.contract),
     }
-    Ok(Contract {
-        templates: exports.templates()?,
-        manifest,
-        host_files,
-    })
 }
 
 /// Where a path of `hostfs/` goes: the longest renamed path that is it or holds it decides.

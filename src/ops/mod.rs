@@ -9,6 +9,7 @@ pub mod fetching;
 pub mod graph;
 pub mod images;
 pub mod install;
+pub mod lint;
 pub mod list;
 pub mod logs;
 mod ordering;
@@ -83,16 +84,21 @@ impl Host<'_> {
 /// what is recorded and calls the units' state unknown.
 pub fn manager(root: &Root, writes: bool) -> Result<Box<dyn Systemd + '_>> {
     if !root.is_host() {
-        return Ok(Box::new(Offline::new(root)?));
+        return unit_files(root);
     }
     match Bus::connect() {
         Ok(bus) => Ok(Box::new(bus)),
         Err(error) if writes => Err(error),
         Err(error) => {
             tracing::warn!("{error:#}");
-            Ok(Box::new(Offline::new(root)?))
+            unit_files(root)
         }
     }
+}
+
+/// The unit files of a root, whether or not its systemd runs.
+pub fn unit_files(root: &Root) -> Result<Box<dyn Systemd + '_>> {
+    Ok(Box::new(Offline::new(root)?))
 }
 
 /// The chain of an error's causes as one line. Some libraries end an error's text with that of its cause: then it is not said again.

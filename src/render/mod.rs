@@ -16,6 +16,7 @@ pub mod device;
 pub mod directories;
 pub mod files;
 pub mod resolve;
+pub mod survey;
 pub mod template;
 pub mod unit;
 pub mod users;

@@ -1,6 +1,7 @@
 //! What bedplate needs of systemd, as a trait with its two real implementations: the running manager over
 //! D-Bus, and a host root whose systemd is not running.
 
+pub mod analyze;
 mod bus;
 mod journald;
 pub mod links;

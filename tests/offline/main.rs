@@ -34,6 +34,7 @@ mod full;
 mod images;
 mod images_verb;
 mod inside;
+mod lint;
 mod lock;
 mod network;
 mod order;

@@ -177,6 +177,7 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["df"]);
     json(&["verify"]);
     json(&["doctor"]);
+    json(&["lint", &image.reference]);
     json(&["repair"]);
     json(&["uninstall", "etcd"]);
     json(&["images", "remove", &image.reference]);

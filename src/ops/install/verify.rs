@@ -9,12 +9,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::ops::Host;
 use crate::ops::install::plan::Changes;
 use crate::ops::install::prepare::Prepared;
 use crate::root::Root;
+use crate::systemd::analyze::complaints;
 
 /// The unit that a boot leads to.
 const BOOT_TARGET: &str = "multi-user.target";
@@ -27,13 +27,13 @@ pub(super) fn run(host: &Host, news: &[&Prepared], changes: &Changes) -> Result<
     let staged = tempfile::tempdir().context("making a directory to check the units in")?;
     let units = Root::open(staged.path())?;
     write(&units, news, changes)?;
-    let before: BTreeSet<String> = complaints("")?.into_iter().collect();
-    let path = format!("{}:", staged.path().display());
+    let before: BTreeSet<String> = complaints(&[BOOT_TARGET], "")?.into_iter().collect();
+    let path = staged.path().display().to_string();
     let names: Vec<&str> = news
         .iter()
         .flat_map(|p| p.units().map(|(unit, _)| unit.as_str()))
         .collect();
-    let found: Vec<String> = complaints(&path)?
+    let found: Vec<String> = complaints(&[BOOT_TARGET], &path)?
         .into_iter()
         .filter(|line| !before.contains(line))
         .filter(|line| line.contains("ordering cycle") || names.iter().any(|n| line.contains(n)))
@@ -69,17 +69,4 @@ fn write(units: &Root, news: &[&Prepared], changes: &Changes) -> Result<()> {
         units.replace(dir.join(name), text.as_bytes(), 0o644)?;
     }
     Ok(())
-}
-
-/// What systemd says of the boot target, a line each.
-fn complaints(unit_path: &str) -> Result<Vec<String>> {
-    let mut program = Program::new("systemd-analyze")
-        .args(["verify", "--man=no", "--generators=no", BOOT_TARGET])
-        .env("SYSTEMD_LOG_COLOR", "0");
-    if !unit_path.is_empty() {
-        // The trailing colon keeps the usual directories behind ours.
-        program = program.env("SYSTEMD_UNIT_PATH", unit_path);
-    }
-    let output = program.output().context("checking the units")?;
-    Ok(output.stderr.lines().map(str::to_owned).collect())
 }
