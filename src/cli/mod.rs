@@ -33,6 +33,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::error::Failure;
 use crate::cli::output::stream::{Descriptor, Stream};
 use crate::cli::output::{Output, progress};
 use crate::ops::{self, Host, preflight};
@@ -139,29 +140,37 @@ pub fn main() -> ExitCode {
     if let Some(answered) = complete::answer() {
         return answered;
     }
-    let cli = Cli::parse();
-    log(cli.global.verbose);
-    let (done, failed) = match &cli.command {
-        Verb::OnHost(command) => (on_host(&cli.global, command), command.failed()),
-        Verb::Completions(args) => (complete::run(args), 1),
-        Verb::Man(args) => (man::run(args), 1),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return error::usage(&error),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::print(&error, failed),
-    }
+    log(cli.global.verbose);
+    let failure = match &cli.command {
+        Verb::OnHost(command) => on_host(&cli.global, command),
+        Verb::Completions(args) => failure(complete::run(args), 1),
+        Verb::Man(args) => failure(man::run(args), 1),
+    };
+    failure.map_or(ExitCode::SUCCESS, |failure| failure.print(cli.global.json))
+}
+
+fn failure(done: Result<()>, failed: u8) -> Option<Failure> {
+    Failure::of(&done.err()?, failed)
 }
 
 /// Runs the verb, and hands what happens to whoever `--progress-fd` leads to.
-fn on_host(global: &Global, command: &Command) -> Result<()> {
+fn on_host(global: &Global, command: &Command) -> Option<Failure> {
     let descriptor = global.progress_fd.as_ref();
     let stream = descriptor.map(Stream::start).transpose();
-    let stream = stream.context("preparing to write progress")?;
+    let stream = match stream.context("preparing to write progress") {
+        Ok(stream) => stream,
+        Err(error) => return Failure::of(&error, command.failed()),
+    };
     let done = dispatch(global, command, &progress::report(stream.clone()));
+    let failure = failure(done, command.failed());
     if let Some(stream) = stream {
-        stream.finish();
+        stream.finish(failure.as_ref());
     }
-    done
+    failure
 }
 
 fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use crate::cli::Cli;
+use crate::cli::error::Failure;
 use crate::cli::output::stream::Line;
 use crate::{ops, order};
 
@@ -65,7 +66,12 @@ fn published() -> Vec<(&'static str, String, Schema)> {
         (verb, format!("bedplate {command} --json"), schema)
     });
     let line = "a line of bedplate --progress-fd".to_owned();
-    verbs.chain([("progress", line, of::<Line>())]).collect()
+    let error = "the last line on stderr of a bedplate --json that failed".to_owned();
+    let others = [
+        ("progress", line, of::<Line>()),
+        ("error", error, of::<Failure>()),
+    ];
+    verbs.chain(others).collect()
 }
 
 /// As it is published. Descriptions are the types' own: what is a link there is a name here.

@@ -113,6 +113,9 @@ impl Host {
         if args.contains(&"--json") && !run.stdout.is_empty() {
             schema::check(args, &run.stdout);
         }
+        if args.contains(&"--json") && run.status > 0 && !args.contains(&"exec") {
+            schema::check_error(&run.stderr);
+        }
         run
     }
 

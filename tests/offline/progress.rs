@@ -107,12 +107,65 @@ fn a_check_is_told_of() {
         position("check-begin") < position("check-bytes"),
         "{kinds:?}"
     );
-    assert_eq!(kinds.last(), Some(&"check-done"));
+    assert_eq!(kinds[kinds.len() - 2..], ["check-done", "done"]);
     let counted = events
         .iter()
         .rfind(|e| e["event"] == "check-bytes")
         .unwrap();
     assert_eq!(counted["bytes"], counted["size"]);
+}
+
+#[test]
+fn a_failure_is_told_last() {
+    let host = Host::new();
+    let missing = "oci:/nowhere:latest";
+    let to = host.beside("progress");
+    let bedplate = host.command(&["pull", "--progress-fd=9", missing]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"exec "$@" 9>"$TO""#, "sh"]);
+    shell.arg(bedplate.get_program()).args(bedplate.get_args());
+    host.environment(&mut shell);
+    let run = process::run(shell.env("TO", &to));
+    let said = run.failed(1);
+    let events = lines(&fs::read_to_string(&to).unwrap());
+    let last = events.last().unwrap();
+    assert_eq!(last["event"], "failed");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let told = format!(
+        "error: {}\nhint: {}",
+        text(&last["error"]),
+        text(&last["hints"][0])
+    );
+    assert_eq!(said, told);
+    assert_eq!(last["exit"], 1);
+}
+
+#[test]
+fn a_failure_is_json_where_that_is_asked_for() {
+    let host = Host::new();
+    let missing = "oci:/nowhere:latest";
+    let run = host.run(&["pull", "--json", missing]);
+    assert_eq!((run.status, run.stdout.as_str()), (1, ""));
+    let last: Value = serde_json::from_str(run.stderr.lines().last().unwrap()).unwrap();
+    let causes: Vec<_> = last["causes"].as_array().unwrap().iter().collect();
+    assert_eq!(causes[0], &format!("opening `{missing}`"));
+    assert!(
+        last["error"]
+            .as_str()
+            .unwrap()
+            .starts_with(causes[0].as_str().unwrap())
+    );
+    assert!(!last["hints"].as_array().unwrap().is_empty());
+    let usage = host.run(&["pull", "--json", "--dry-rum", missing]);
+    assert_eq!(
+        (usage.status, usage.stderr.as_str()),
+        (
+            2,
+            "{\"error\":\"unexpected argument '--dry-rum' found\",\
+             \"causes\":[\"unexpected argument '--dry-rum' found\"],\
+             \"hints\":[\"a similar argument exists: '--dry-run'\"],\"exit\":2}\n"
+        )
+    );
 }
 
 /// A pipe that is soon full, and nobody reads.

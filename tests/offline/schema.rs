@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::layout::{Image, PLAIN};
 
-/// The one that is no verb's.
+/// Those that are no verb's.
 const PROGRESS: &str = "progress";
+const ERROR: &str = "error";
 
 fn dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema")
@@ -34,6 +35,13 @@ pub(crate) fn check(args: &[&str], printed: &str) {
 /// Fails when a line of `--progress-fd` is not as its schema says.
 pub(crate) fn check_event(event: &Value) {
     fits(PROGRESS, event);
+}
+
+/// Fails when what a command with `--json` says last, when it failed, is not as its schema says.
+pub(crate) fn check_error(stderr: &str) {
+    let last = stderr.lines().last().unwrap_or_default();
+    let error = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {stderr}"));
+    fits(ERROR, &error);
 }
 
 fn fits(name: &str, value: &Value) {
@@ -84,6 +92,7 @@ impl Checker<'_> {
             "type" => wrong(!is_of(rule, value)),
             "const" => wrong(value != rule),
             "enum" => wrong(!rule.as_array().unwrap().contains(value)),
+            "maximum" => wrong(value.is_number() && value.as_f64() > rule.as_f64()),
             "minimum" => wrong(value.is_number() && value.as_f64() < rule.as_f64()),
             "required" => {
                 let keys = rule.as_array().unwrap().iter().filter_map(Value::as_str);
@@ -187,7 +196,7 @@ fn every_verb_prints_what_its_schema_says() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name != PROGRESS)
+        .filter(|name| name != PROGRESS && name != ERROR)
         .collect();
     assert_eq!(asked, published);
 }

@@ -16,6 +16,7 @@ use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_op
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::cli::error::Failure;
 use crate::progress::Event;
 
 /// How often the bytes of one thing are told at most.
@@ -74,6 +75,10 @@ pub(crate) enum Line {
     },
     /// All of them were hashed.
     CheckDone,
+    /// The command is done; nothing follows.
+    Done,
+    /// The command failed; nothing follows.
+    Failed(Failure),
 }
 
 /// The descriptor of `--progress-fd`.
@@ -173,9 +178,15 @@ impl Stream {
         }
     }
 
-    /// Waits until all is written, as long as the reader takes lines.
-    pub(crate) fn finish(&self) {
+    /// Tells how the command ended, and waits until all is written, as long as the reader takes lines.
+    pub(crate) fn finish(&self, failure: Option<&Failure>) {
         let mut queue = self.0.lock();
+        queue.tell_counts();
+        queue.counts.clear();
+        let end = failure.map_or(Line::Done, |failure| Line::Failed(failure.clone()));
+        if !queue.ended {
+            queue.lines.push_back(end);
+        }
         queue.closed = true;
         self.0.changed.notify_all();
         let (mut written, mut missed) = (queue.written, 0);
@@ -349,7 +360,13 @@ mod tests {
         ] {
             stream.event(&event);
         }
-        stream.finish();
+        let failure = Failure {
+            error: "a: b".to_owned(),
+            causes: vec!["a".to_owned(), "b".to_owned()],
+            hints: Vec::new(),
+            exit: 1,
+        };
+        stream.finish(Some(&failure));
         drop(stream);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -369,6 +386,7 @@ mod tests {
                 r#"{"event":"check-bytes","bytes":7,"size":7}"#,
                 r#"{"event":"check-done"}"#,
                 r#"{"event":"note","text":"late"}"#,
+                r#"{"event":"failed","error":"a: b","causes":["a","b"],"hints":[],"exit":1}"#,
             ]
         );
     }
@@ -385,7 +403,7 @@ mod tests {
             for _ in 0..100 {
                 stream.event(&Event::Note("x".repeat(4000)));
             }
-            stream.finish();
+            stream.finish(None);
         }
         let minute = Duration::from_mins(1);
         let queue = lost.0.lock();
