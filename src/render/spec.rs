@@ -89,7 +89,7 @@ pub(crate) fn from_template(
         )
     };
     let mut spec: Spec = serde_json::from_str(&text).with_context(what)?;
-    let missing = if spec.version().is_empty() {
+    let wrong = if spec.version().is_empty() {
         Some("it has no `ociVersion`")
     } else if spec
         .process()
@@ -99,11 +99,20 @@ pub(crate) fn from_template(
         Some("it has no `process.args`")
     } else if !has_namespace(&spec, LinuxNamespaceType::Mount) {
         Some("it has no mount namespace in `linux.namespaces`")
+    } else if spec
+        .root()
+        .as_ref()
+        .is_some_and(|root| root.readonly() == Some(false))
+    {
+        Some(
+            "`root.readonly` is false: the root of a system container is read-only; \
+             what it writes to is a mount, or a directory of `[service]`",
+        )
     } else {
         None
     };
-    if let Some(missing) = missing {
-        return Err(anyhow!(missing)).with_context(what);
+    if let Some(wrong) = wrong {
+        return Err(anyhow!(wrong)).with_context(what);
     }
     spec.set_root(Some(root(subject)?));
     let notes = match (&subject.bounding, spec.process_mut()) {

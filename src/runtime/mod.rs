@@ -3,6 +3,8 @@
 //! A unit names its runtime by absolute path. Only paths made of `[A-Za-z0-9._/+-]` are taken, so that the path
 //! means the same in a unit, in JSON and in a shell.
 
+mod version;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -57,10 +59,19 @@ impl Runtime {
     /// The runtimes looked for, the preferred one first.
     pub const KNOWN: [&str; 2] = ["crun", "runc"];
 
-    /// The runtime that `wanted` names, or the first of crun and runc that `root` has.
+    /// The runtime that `wanted` names, or the first of crun and runc that `root` has. On the running host it is asked
+    /// for its version.
     ///
     /// `wanted` is a name looked up in the search path, or an absolute path of the target host.
     pub fn choose(wanted: Option<&str>, root: &Root) -> Result<Self> {
+        let runtime = Self::look_for(wanted, root)?;
+        if root.is_host() {
+            runtime.version()?;
+        }
+        Ok(runtime)
+    }
+
+    fn look_for(wanted: Option<&str>, root: &Root) -> Result<Self> {
         let Some(wanted) = wanted else {
             return Self::KNOWN
                 .iter()
@@ -162,7 +173,7 @@ fn check_alphabet(wanted: &str) -> Result<()> {
 }
 
 /// The path of the program called `name` on the target host.
-fn look_up(name: &str, root: &Root) -> Result<Option<PathBuf>> {
+pub(crate) fn look_up(name: &str, root: &Root) -> Result<Option<PathBuf>> {
     if root.is_host() {
         // A PATH with odd directories could hold a runtime that no unit can name.
         return Ok(exec::find(name).filter(|path| {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::contract::parse;
 use crate::contract::values::Recorded;
 use crate::hint::Hinted;
 use crate::host::OwnedFile;
@@ -143,12 +144,13 @@ impl Record {
         let table: toml::Table = text.parse().with_context(reading)?;
         let format = table.get("record").and_then(toml::Value::as_integer);
         if format.is_some_and(|found| found > i64::from(FORMAT)) {
-            bail!(
+            return Err(anyhow!(
                 "reading `{at}`: it was written by a newer bedplate (format {}, this one knows {FORMAT})",
                 format.unwrap_or_default()
-            );
+            ))
+            .hint("install that bedplate again, or a newer one: this one cannot know what is installed");
         }
-        toml::from_str(text).with_context(reading).hint(
+        parse::document(text).with_context(reading).hint(
             "the record is damaged: uninstall the container and install it again; \
                  its data is not touched by that",
         )

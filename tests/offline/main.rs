@@ -28,6 +28,7 @@ mod crash;
 mod crash_store;
 mod df;
 mod doctor;
+mod errors;
 mod extremes;
 mod files;
 mod full;

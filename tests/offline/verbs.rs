@@ -263,7 +263,8 @@ fn a_container_with_a_damaged_record_can_be_uninstalled() {
             host.refused(
                 &["uninstall", "etcd"],
                 &format!(
-                    "error: reading `{at}`: it was written by a newer bedplate (format 9, this one knows 1)"
+                    "error: reading `{at}`: it was written by a newer bedplate (format 9, this one knows 1)\n\
+                     hint: install that bedplate again, or a newer one: this one cannot know what is installed"
                 ),
             );
             continue;

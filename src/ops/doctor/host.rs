@@ -1,13 +1,11 @@
 //! What must be on a host: the kernel's part, systemd, the launcher, a runtime, and what opens images.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 
-use crate::exec::Program;
-use crate::hint::Hinted;
 use crate::image::policy;
 use crate::ops::doctor::{Area, Check};
 use crate::ops::{Host, preflight};
-use crate::runtime::Runtime;
+use crate::runtime::{self, Runtime};
 use crate::systemd::{Bus, OLDEST};
 
 pub(super) fn checks(host: &Host) -> Vec<Check> {
@@ -64,21 +62,16 @@ fn systemd(host: &Host) -> Result<String> {
 fn runtimes(host: &Host) -> Vec<Check> {
     let mut found = Vec::new();
     for name in Runtime::KNOWN {
-        let Ok(runtime) = Runtime::choose(Some(name), host.root) else {
+        if !matches!(runtime::look_up(name, host.root), Ok(Some(_))) {
             continue;
-        };
-        let path = runtime.path.display();
-        let said = if host.root.is_host() {
-            // That it can be run at all is what is asked.
-            Program::new(&runtime.path)
-                .arg("--version")
-                .run()
-                .with_context(|| format!("running `{path}`"))
-                .hint(format!("install the package `{name}` again"))
-                .map(|said| format!("{path}: {}", said.lines().next().unwrap_or_default()))
-        } else {
-            Ok(path.to_string())
-        };
+        }
+        let said = Runtime::choose(Some(name), host.root).and_then(|runtime| {
+            let path = runtime.path.display().to_string();
+            if !host.root.is_host() {
+                return Ok(path);
+            }
+            Ok(format!("{path}: {}", runtime.version()?))
+        });
         found.push(Check::of(Area::Host, name, said));
     }
     if found.is_empty() {
