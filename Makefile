@@ -65,6 +65,8 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 	install -D -m 0755 $(TARGET)/static/$(PROFILE:debug=.)/bedplate-launch $(DESTDIR)$(LAUNCHER)
 	install -d -m 0755 $(DESTDIR){$(docdir),$(licensedir)}
 	install -m 0644 LICENSE-* $(DESTDIR)$(licensedir)
+	install -D -m 0644 -t $(DESTDIR)$(mandir)/man5 $(TARGET)/man/*.5
+	install -D -m 0644 -t $(DESTDIR)$(mandir)/man7 $(TARGET)/man/*.7
 	install -D -m 0644 -t $(DESTDIR)$(mandir)/man8 $(TARGET)/man/*.8
 	install -D -m 0644 -t $(DESTDIR)$(bashcompdir) $(TARGET)/completions/bedplate
 	install -D -m 0644 -t $(DESTDIR)$(zshcompdir) $(TARGET)/completions/_bedplate
@@ -77,7 +79,7 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 
 uninstall: ## remove what `install` put there; containers, images and settings stay
 	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
-	rm -f $(DESTDIR)$(mandir)/man8/bedplate{,-*}.8 $(DESTDIR)$(catalogdir)/bedplate.catalog
+	rm -f $(DESTDIR)$(mandir)/{man5/bedplate.toml.5,man7/bedplate-contract.7,man8/bedplate{,-*}.8} $(DESTDIR)$(catalogdir)/bedplate.catalog
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
 	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
 

@@ -21,7 +21,7 @@ use crate::root::Root;
 use crate::store::settings::{Section, Settings};
 
 pub use crate::config::files::Passed;
-pub use crate::config::table::Setting;
+pub use crate::config::table::{Documented, Setting, documented};
 
 /// Every setting.
 #[derive(Debug, Default, PartialEq, Eq)]

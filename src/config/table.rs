@@ -74,6 +74,35 @@ pub(crate) fn settings(config: &Config) -> Vec<Setting> {
     settings
 }
 
+/// A setting as the manual explains it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Documented {
+    /// `SECTION.KEY`.
+    pub name: String,
+    /// Its default, where all hosts have the same.
+    pub default: Option<String>,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+/// What there is to set, by name.
+pub fn documented() -> Vec<Documented> {
+    let config = Config::default();
+    let rows = ROWS.iter().map(|row| Documented {
+        name: row.name.to_owned(),
+        default: Some((row.value)(&config)),
+        meaning: row.meaning,
+    });
+    let role = Documented {
+        name: ROLE.0.to_owned(),
+        default: None,
+        meaning: ROLE.1,
+    };
+    let mut all: Vec<_> = rows.chain([role]).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
 /// What may be set, for whoever wrote something else.
 pub(crate) fn hint() -> String {
     let mut names: Vec<_> = ROWS.iter().map(|row| row.name).chain([ROLE.0]).collect();

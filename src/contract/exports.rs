@@ -21,16 +21,25 @@ const HOSTFS_MAX: u64 = 64 * 1024 * 1024;
 /// The most files, links and directories in `hostfs/`.
 const ENTRIES_MAX: usize = 10_000;
 
-/// What may lie in `/exports`, beside `README*`.
-const KNOWN: [&str; 8] = [
-    "config.json.hbs",
-    "hostfs",
-    "manifest.toml",
-    "path.hbs",
-    "service.hbs",
-    "socket.hbs",
-    "timer.hbs",
-    "tmpfiles.hbs",
+/// What may lie in `/exports`, beside `README*`, and what it is.
+pub const FILES: [(&str, &str); 8] = [
+    (
+        "config.json.hbs",
+        "Template of the OCI runtime configuration; absent: it is made from the image's and `[container]`",
+    ),
+    ("hostfs", "Files for the host, by their paths on it"),
+    (
+        "manifest.toml",
+        "The manifest; absent: every key has its default",
+    ),
+    ("path.hbs", "Template of the unit `NAME.path`"),
+    (
+        "service.hbs",
+        "Template of the unit `NAME.service`; absent: it is made from `[service]`",
+    ),
+    ("socket.hbs", "Template of the unit `NAME.socket`"),
+    ("timer.hbs", "Template of the unit `NAME.timer`"),
+    ("tmpfiles.hbs", "Template of lines for tmpfiles.d(5)"),
 ];
 
 /// An image's `/exports`, which is there and is a directory.
@@ -62,9 +71,10 @@ impl<'a> Exports<'a> {
     pub(crate) fn strangers(&self) -> Result<Vec<anyhow::Error>> {
         let names = self.root.list(EXPORTS)?;
         let names = names.iter().map(|name| name.to_string_lossy());
-        let strange = names.filter(|n| !KNOWN.contains(&n.as_ref()) && !n.starts_with("README"));
+        let known = FILES.map(|(name, _)| name);
+        let strange = names.filter(|n| !known.contains(&n.as_ref()) && !n.starts_with("README"));
         let errors = strange.map(|name| {
-            let meant = did_you_mean(&name, KNOWN);
+            let meant = did_you_mean(&name, known);
             let name = name.escape_debug();
             anyhow!("reading `{EXPORTS}`: `{name}` is no file of the contract{meant}")
         });

@@ -16,6 +16,8 @@ use anyhow::Result;
 
 use crate::contract::manifest::{Files, Manifest};
 
+pub use crate::contract::exports::FILES;
+
 pub mod builtins;
 pub mod check;
 mod exports;

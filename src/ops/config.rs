@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::config::{self, Passed, Setting};
 use crate::ops::Host;
 
+pub use crate::config::documented;
+
 /// The settings of a host.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Outcome {

@@ -13,7 +13,13 @@ fn every_verb_has_a_manual_page_of_good_form() {
     let dir = tempfile::tempdir().unwrap();
     tool(BEDPLATE, &["man", dir.path().to_str().unwrap()]);
     let pages = names(dir.path());
-    for page in ["bedplate.8", "bedplate-install.8", "bedplate-images-show.8"] {
+    for page in [
+        "bedplate.8",
+        "bedplate-install.8",
+        "bedplate-images-show.8",
+        "bedplate.toml.5",
+        "bedplate-contract.7",
+    ] {
         assert!(pages.iter().any(|name| name == page), "{page}: {pages:?}");
     }
     assert!(!pages.iter().any(|page| page == "bedplate-man.8"));
@@ -48,6 +54,46 @@ fn every_verb_has_a_manual_page_of_good_form() {
         "\"SEE ALSO\"",
     ] {
         assert!(text.contains(&format!(".SH {part}\n")), "{part}: {text}");
+    }
+}
+
+#[test]
+fn the_pages_of_files_have_what_the_program_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    tool(BEDPLATE, &["man", dir.path().to_str().unwrap()]);
+    let shown = |page: &str| {
+        let path = dir.path().join(page);
+        let path = path.to_str().unwrap();
+        let text = tool("mandoc", &["-Tascii", "-Owidth=200", path]);
+        // Bold is overstruck.
+        let plain: Vec<&str> = text.split('\u{8}').collect();
+        let kept = plain.iter().enumerate().map(|(n, part)| {
+            let cut = part.len() - usize::from(n + 1 < plain.len());
+            part[..cut].to_owned()
+        });
+        let text: String = kept.collect();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let settings = shown("bedplate.toml.5");
+    for text in [
+        "[network] timeout how long",
+        "Default: 60s.",
+        "[store] integrity what",
+    ] {
+        assert!(settings.contains(text), "{text}: {settings}");
+    }
+    let contract = shown("bedplate-contract.7");
+    for text in [
+        "/exports/manifest.toml The manifest",
+        "contract (integer) The contract version, 1. Required.",
+        "[values.NAME]",
+        "[container] What the container may do and see.",
+        "network (one of) The network namespace. Default: \"host\". host: The host's. private: One of its own.",
+        "[service.directories.runtime]",
+        "http: A URL that must answer 2xx",
+        "state_dir Below /var/lib",
+    ] {
+        assert!(contract.contains(text), "{text}: {contract}");
     }
 }
 

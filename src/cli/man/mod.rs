@@ -1,5 +1,10 @@
-//! `bedplate man DIR`: a manual page for the program and for each verb, from the definitions that parse the command
-//! line. Hidden: it is for those who build packages.
+//! `bedplate man DIR`: the manual pages, each from the definitions that the program itself works by: of the program and
+//! of each verb from the command line's, of the settings and of the contract from what reads them. Hidden: it is for
+//! those who build packages.
+
+mod config;
+mod contract;
+mod text;
 
 use std::path::PathBuf;
 
@@ -48,7 +53,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut program = Cli::command().disable_help_subcommand(true);
     program.build();
     let version = program.render_version();
-    write(&program, version.trim(), &dir)
+    write(&program, version.trim(), &dir)?;
+    dir.replace("/bedplate.toml.5", &config::page(), 0o644)?;
+    dir.replace("/bedplate-contract.7", &contract::page(), 0o644)
 }
 
 fn write(command: &Command, version: &str, dir: &Root) -> Result<()> {
@@ -121,8 +128,11 @@ fn with_values(argument: Arg) -> Arg {
 fn see_also(command: &Command) -> String {
     let others = match title(command) {
         "bedplate" => {
-            "systemctl(1), journalctl(1), systemd.service(5), skopeo(1), containers-registries.conf(5)"
+            "bedplate.toml(5), bedplate-contract(7), systemctl(1), journalctl(1), systemd.service(5), skopeo(1), \
+             containers-registries.conf(5)"
         }
+        "bedplate-config" => "bedplate(8), bedplate.toml(5)",
+        "bedplate-lint" | "bedplate-values" => "bedplate(8), bedplate-contract(7)",
         "bedplate-logs" => "bedplate(8), journalctl(1), systemd.time(7)",
         _ => "bedplate(8)",
     };
