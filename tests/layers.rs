@@ -57,6 +57,16 @@ fn layers_point_downwards() {
     }
 }
 
+/// The page for those who read before they change: its table has each module once, in this order.
+#[test]
+fn the_document_has_these_modules() {
+    let text = fs::read_to_string("docs/architecture.md").unwrap();
+    let (_, rest) = text.split_once("| module | what it is |").unwrap();
+    let (table, _) = rest.split_once("\n\n").unwrap();
+    let rows = table.lines().filter_map(|line| line.split('`').nth(1));
+    assert!(rows.eq(LAYERS.iter().map(|(module, _)| *module)));
+}
+
 /// Every `crate::module` mentioned in each top-level module, tests and comments aside.
 fn uses(src: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
