@@ -31,6 +31,8 @@ endif
 PROFILE ?= release
 BUILT = $(if $(filter debug,$(PROFILE)),build,release)
 STRIP ?= -s
+# What explains journal entries is read from a database; packages have triggers for it.
+CATALOG = $(if $(DESTDIR),,! command -v journalctl >/dev/null || journalctl --update-catalog)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -76,12 +78,14 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 	umask 022 && packaging/licences >$(DESTDIR)$(licensedir)/third-party.txt
 	umask 022 && cp -R README.md CHANGELOG.md docs examples $(DESTDIR)$(docdir)
 	rm -r $(DESTDIR)$(docdir)/docs/schema
+	$(CATALOG)
 
 uninstall: ## remove what `install` put there; containers, images and settings stay
 	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
 	rm -f $(DESTDIR)$(mandir)/{man5/bedplate.toml.5,man7/bedplate-contract.7,man8/bedplate{,-*}.8} $(DESTDIR)$(catalogdir)/bedplate.catalog
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
 	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
+	$(CATALOG)
 
 dist: ## target/dist/bedplate-VERSION.tar.zst: the last commit and every crate it is built from
 	packaging/dist

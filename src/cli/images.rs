@@ -128,6 +128,10 @@ fn text(outcome: &Outcome) -> String {
     for (name, value) in [
         ("digest", outcome.digest.as_str()),
         ("platform", &outcome.platform),
+        (
+            "index has",
+            &outcome.platforms.clone().unwrap_or_default().join(" "),
+        ),
         ("created", outcome.created.as_deref().unwrap_or_default()),
         ("in store", if outcome.stored { "yes" } else { "no" }),
         ("used by", &used_by.join(" ")),

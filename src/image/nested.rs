@@ -46,18 +46,7 @@ pub(crate) fn told(resolved: &Resolved, failure: Failure) -> Failure {
     let index = resolved.named.as_deref().and_then(parse);
     match (&failure, index) {
         (Failure::Said { text, .. }, Some(index)) if text.contains("no image found in") => {
-            let platforms = index
-                .manifests()
-                .iter()
-                .filter_map(|e| e.platform().as_ref());
-            let mut names: Vec<_> = platforms
-                .map(|p| match p.variant() {
-                    Some(variant) => format!("{}/{}/{variant}", p.os(), p.architecture()),
-                    None => format!("{}/{}", p.os(), p.architecture()),
-                })
-                .collect();
-            names.sort();
-            names.dedup();
+            let names = named(&index);
             let wanted = &resolved.source.access.platform;
             Failure::Said {
                 text: format!(
@@ -69,6 +58,28 @@ pub(crate) fn told(resolved: &Resolved, failure: Failure) -> Failure {
         }
         _ => failure,
     }
+}
+
+/// The platforms that a text lists which is an index; `None` if it is none. Indexes in it are not opened.
+pub(crate) fn platforms(text: &str) -> Option<Vec<String>> {
+    // A manifest has no list of manifests.
+    parse(text).map(|index| named(&index))
+}
+
+/// The platforms that an index says it has images for, each once.
+fn named(index: &ImageIndex) -> Vec<String> {
+    let entries = index.manifests().iter();
+    let platforms = entries.filter_map(|entry| entry.platform().as_ref());
+    let mut names: Vec<_> = platforms
+        .map(|p| match p.variant() {
+            Some(variant) => format!("{}/{}/{variant}", p.os(), p.architecture()),
+            None => format!("{}/{}", p.os(), p.architecture()),
+        })
+        .filter(|name| name != "unknown/unknown")
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// A blob as text; its size and digest are verified.

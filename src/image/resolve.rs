@@ -14,7 +14,7 @@ use crate::image::mirrors::Registries;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::retry::{Contact, repeat};
-use crate::image::{hex, mirrors, policy};
+use crate::image::{hex, mirrors, nested, policy};
 use crate::progress::Report;
 
 /// A reference that the signature policy allows, and how it is asked for.
@@ -148,6 +148,11 @@ impl Resolved {
         let lists = |index: ImageIndex| index.manifests().iter().any(|m| m.digest() == manifest);
         let leads = index == manifest || serde_json::from_str(named).is_ok_and(lists);
         leads.then(|| index.clone())
+    }
+
+    /// The platforms that it lists, if it is known to be an index; BuildKit's `unknown/unknown` is none.
+    pub fn platforms(&self) -> Option<Vec<String>> {
+        nested::platforms(self.named.as_deref()?)
     }
 
     /// Whether resolving it has reached its source.

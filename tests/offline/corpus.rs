@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::host::Host;
 use crate::layout::digest;
 use crate::process;
+use crate::registry::registry;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -197,6 +198,52 @@ fn an_index_has_an_image_for_each_platform() {
              hint: ask for another tag; for the root of another machine give `--root DIR` and `--arch ARCH`"
         )
     );
+}
+
+/// What Docker pushes: a manifest of its second schema, and a list of them.
+#[test]
+fn dockers_own_manifests_in_a_registry() {
+    let corpus = Corpus::new();
+    let alone = corpus.tag(corpus.image(HERE, "alone"), "alone");
+    let list = corpus.tag(
+        corpus.index(&[
+            of(corpus.image(ELSEWHERE, "elsewhere"), ELSEWHERE, None),
+            of(corpus.image(HERE, "here"), HERE, None),
+        ]),
+        "list",
+    );
+    let v2s2 = ["--all", "--format=v2s2"];
+    let alone = registry().push_with(&alone, "docker/alone:1", &v2s2);
+    let list = registry().push_with(&list, "docker/list:1", &v2s2);
+    let raw = |reference: &str| -> Value {
+        let args = ["inspect", "--raw", "--tls-verify=false", reference];
+        serde_json::from_str(&process::tool("skopeo", &args)).unwrap()
+    };
+    let docker = "application/vnd.docker.distribution.manifest";
+    assert_eq!(raw(&alone)["mediaType"], format!("{docker}.v2+json"));
+    assert_eq!(raw(&list)["mediaType"], format!("{docker}.list.v2+json"));
+    let plain = "--tls-verify=false";
+    assert_eq!(corpus.which("alone", &[plain], &alone), "alone");
+    assert_eq!(corpus.which("here", &[plain], &list), "here");
+    let other = [plain, "--arch", ELSEWHERE];
+    assert_eq!(corpus.which("elsewhere", &other, &list), "elsewhere");
+    let shown = ["images", "show", "--remote", "--json", plain, &list];
+    let shown: Value = serde_json::from_str(&corpus.host.ok(&shown)).unwrap();
+    assert_eq!(shown["platform"], format!("linux/{HERE}"));
+    let both = [format!("linux/{HERE}"), format!("linux/{ELSEWHERE}")];
+    let mut both = both.to_vec();
+    both.sort();
+    assert_eq!(shown["platforms"], json!(both));
+    let text = corpus
+        .host
+        .ok(&["images", "show", "--remote", plain, &list]);
+    assert!(
+        text.contains(&format!("  index has   {}\n", both.join(" "))),
+        "{text}"
+    );
+    let shown = ["images", "show", "--remote", "--json", plain, &alone];
+    let shown: Value = serde_json::from_str(&corpus.host.ok(&shown)).unwrap();
+    assert_eq!(shown["platforms"], Value::Null);
 }
 
 #[test]

@@ -63,11 +63,44 @@ auth: {htpasswd: {realm: test, path: /mnt/htpasswd}}";
     })
 }
 
+/// A registry that lets in who shows a certificate of its authority.
+pub(crate) struct Mutual {
+    pub(crate) registry: Registry,
+    /// The certificate of the authority that vouches for it, and for who may come in.
+    pub(crate) ca: String,
+    /// One who may come in.
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+/// The registry that asks for a certificate, started by whoever needs it first.
+pub(crate) fn mutual() -> &'static Mutual {
+    static MUTUAL: OnceLock<Mutual> = OnceLock::new();
+    MUTUAL.get_or_init(|| {
+        let Certificates { ca, own, key } = certificates();
+        let files = vec![
+            ("CERT", own.clone()),
+            ("KEY", key.clone()),
+            ("CA", ca.clone()),
+        ];
+        let config = "http: {addr: '127.0.0.1:0', tls: {certificate: /mnt/cert, key: /mnt/key, clientcas: [/mnt/ca]}}";
+        let registry = start(config, files);
+        let cert = own;
+        Mutual {
+            registry,
+            ca,
+            cert,
+            key,
+        }
+    })
+}
+
 /// Its configuration, and where it keeps its images: in memory that nobody else sees and that goes with it.
 const SCRIPT: &str = "mount -t tmpfs none /mnt
     printf '%s' \"${CERT-}\" >/mnt/cert
     printf '%s' \"${KEY-}\" >/mnt/key
     printf '%s' \"${HTPASSWD-}\" >/mnt/htpasswd
+    printf '%s' \"${CA-}\" >/mnt/ca
     cat >/mnt/config.yml <<END
 version: 0.1
 log: {level: info}

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::layout::{Image, Layout, PLAIN};
 use crate::process::{self, DEADLINE};
-use crate::registry::{PASSWORD, USER, registry, secured};
+use crate::registry::{PASSWORD, USER, mutual, registry, secured};
 
 /// An image with something of its own in it.
 fn image(host: &Host, name: &str) -> Layout {
@@ -150,6 +150,38 @@ fn what_keeps_a_registry_shut() {
         PLAIN_HTTP,
     );
     installed(&host, "plain", &["--tls-verify=false"], &reference);
+}
+
+#[test]
+fn a_registry_that_asks_for_a_certificate() {
+    let host = Host::new();
+    let mutual = mutual();
+    let certs = host.beside("client");
+    fs::create_dir_all(&certs).unwrap();
+    fs::write(certs.join("ca.crt"), &mutual.ca).unwrap();
+    let option = format!("--cert-dir={}", certs.display());
+    let reference = format!("docker://{}/mutual:1", mutual.registry.address);
+    // Without one nobody comes in; go's words for it differ with the version of TLS.
+    let said = host.fails(&["pull", &option, &reference]);
+    assert!(
+        said.starts_with(&format!("error: opening `{reference}`: ")),
+        "{said}"
+    );
+    assert!(said.contains("tls: "), "{said}");
+
+    fs::write(certs.join("client.cert"), &mutual.cert).unwrap();
+    fs::write(certs.join("client.key"), &mutual.key).unwrap();
+    let layout = image(&host, "mutual");
+    let to = format!("--dest-cert-dir={}", certs.display());
+    copy(
+        &["--dest-tls-verify=true", &to],
+        &layout.reference,
+        &reference,
+    );
+    assert_eq!(
+        installed(&host, "mutual", &[&option], &reference),
+        layout.digest
+    );
 }
 
 #[test]

@@ -11,7 +11,10 @@ use crate::product::{self, UP};
 use crate::story::{Story, Told};
 
 /// The stories of this file.
-pub(crate) const STORIES: &[Told] = &[("httpd-trixie", |story| httpd(story, Suite::Trixie))];
+pub(crate) const STORIES: &[Told] = &[
+    ("httpd-trixie", |story| httpd(story, Suite::Trixie)),
+    ("httpd-bookworm", |story| httpd(story, Suite::Bookworm)),
+];
 
 const UNIT: &str = "httpd.service";
 const PAGE: &str = "/var/www/index.html";

@@ -49,6 +49,8 @@ pub struct Outcome {
     pub containers: Vec<String>,
     /// What it is made for, such as `linux/amd64`.
     pub platform: String,
+    /// All that the index has images for, when its source was asked and that is one.
+    pub platforms: Option<Vec<String>>,
     /// When it was made, as its config says: RFC 3339.
     pub created: Option<String>,
     /// Labels of its config.
@@ -135,12 +137,14 @@ fn stored(host: &Host, wanted: &Wanted) -> Result<Outcome> {
 fn remote(host: &Host, reference: &ImageRef, access: &Access) -> Result<Outcome> {
     let config = config::load(host.root)?;
     let resolved = resolve(reference, &access.with_network(config.network), host.report)?;
+    let platforms = resolved.platforms();
     let image = remote::from_resolved(resolved, host.report)?;
     let mut outcome = Outcome::new(
         reference,
         (&image.index_digest, &image.manifest_digest),
         &image.config,
     );
+    outcome.platforms = platforms;
     outcome.annotate(&image.manifest);
     let mut missing: Vec<Digest> = image.layers().iter().map(|l| l.digest().clone()).collect();
     if let Some(store) = Store::existing(host.root, config.store)? {
@@ -190,6 +194,7 @@ impl Outcome {
             kept: false,
             containers: Vec::new(),
             platform: platform(config),
+            platforms: None,
             created: config.created().clone(),
             labels: labels.into_iter().collect(),
             annotations: BTreeMap::new(),
