@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use crate::hint;
 use crate::ops::chain;
 use crate::ops::exec::CannotRun;
+use crate::ops::update::WentBack;
 use crate::state::NeedsRecover;
 
 /// Prints the error with its remedies and gives the exit status: `failed`, the host is as before; 3, it needs
-/// `recover`; or why a command cannot be run.
+/// `recover`; 4, what ran before an update runs again; or why a command cannot be run.
 pub(crate) fn print(error: &anyhow::Error, failed: u8) -> ExitCode {
     if broken_pipe(error) {
         return ExitCode::SUCCESS;
@@ -28,6 +29,9 @@ pub(crate) fn print(error: &anyhow::Error, failed: u8) -> ExitCode {
     if error.downcast_ref::<NeedsRecover>().is_some() {
         eprintln!("hint: mend the cause, then run `bedplate recover`");
         return ExitCode::from(3);
+    }
+    if error.downcast_ref::<WentBack>().is_some() {
+        return ExitCode::from(4);
     }
     let command = error.downcast_ref::<CannotRun>();
     ExitCode::from(command.map_or(failed, |command| command.status))

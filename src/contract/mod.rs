@@ -24,6 +24,7 @@ mod exports;
 pub mod manifest;
 pub mod parse;
 pub mod problems;
+pub mod span;
 pub mod syntax;
 mod typed;
 pub mod values;
