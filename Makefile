@@ -23,6 +23,7 @@ bashcompdir ?= $(datadir)/bash-completion/completions
 zshcompdir ?= $(datadir)/zsh/site-functions
 fishcompdir ?= $(datadir)/fish/vendor_completions.d
 catalogdir ?= $(prefix)/lib/systemd/catalog
+unitdir ?= $(prefix)/lib/systemd/system
 LAUNCHER := $(libexecdir)/bedplate/launch
 ifneq ($(LAUNCHER),/usr/libexec/bedplate/launch)
 export BEDPLATE_LAUNCHER := $(LAUNCHER)
@@ -75,6 +76,8 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 	install -D -m 0644 -t $(DESTDIR)$(fishcompdir) $(TARGET)/completions/bedplate.fish
 	install -D -m 0644 -t $(DESTDIR)$(datadir)/bedplate/schema docs/schema/*.json
 	install -D -m 0644 -t $(DESTDIR)$(catalogdir) dist/bedplate.catalog
+	install -D -m 0644 -t $(DESTDIR)$(unitdir) dist/*.service dist/*.timer
+	sed -i 's|@bindir@|$(bindir)|' $(patsubst dist/%,$(DESTDIR)$(unitdir)/%,$(wildcard dist/*.service))
 	umask 022 && packaging/licences >$(DESTDIR)$(licensedir)/third-party.txt
 	umask 022 && cp -R README.md CHANGELOG.md docs examples $(DESTDIR)$(docdir)
 	rm -r $(DESTDIR)$(docdir)/docs/schema
@@ -83,6 +86,7 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 uninstall: ## remove what `install` put there; containers, images and settings stay
 	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
 	rm -f $(DESTDIR)$(mandir)/{man5/bedplate.toml.5,man7/bedplate-contract.7,man8/bedplate{,-*}.8} $(DESTDIR)$(catalogdir)/bedplate.catalog
+	rm -f $(patsubst dist/%,$(DESTDIR)$(unitdir)/%,$(wildcard dist/*.service dist/*.timer))
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
 	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
 	$(CATALOG)

@@ -2,8 +2,9 @@
 # What the builds of the example images share: one Debian base layer, an image put on top of it by umoci, and a
 # cache by the hash of the recipe. Sourced by examples/*/build.
 #
-# The cache is images/ below $BEDPLATE_CACHE, or below target/ in the repository. It holds one OCI layout per image and one
-# for the base, each named by the hash of everything it is made from; what is in it is complete.
+# The cache is images/ below $BEDPLATE_CACHE, or below target/ in the repository, or, as installed documents are not to be
+# written to, below /var/cache/bedplate-examples. It holds one OCI layout per image and one for the base, each named by
+# the hash of everything it is made from; what is in it is complete.
 
 readonly suite=trixie
 # All files that are newer get this time, so that a recipe gives the same layers on any day.
@@ -13,7 +14,8 @@ umask 022
 
 examples=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 repository=$(dirname "$examples")
-cache=${BEDPLATE_CACHE:-$repository/target}/images
+if [ -e "$repository/Cargo.toml" ]; then cache=$repository/target; else cache=/var/cache/bedplate-examples; fi
+cache=${BEDPLATE_CACHE:-$cache}/images
 architecture=$(dpkg --print-architecture)
 work=
 

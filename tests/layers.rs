@@ -11,9 +11,9 @@ use std::{collections::BTreeMap, fs, path::Path};
 const LAYERS: &[(&str, &[&str])] = &[
     ("cli",        &["ops", "state", "order", "contract", "image", "progress", "root", "hint", "name"]),
     ("ops",        &["config", "state", "deployment", "render", "host", "systemd", "order", "store", "contract", "runtime", "image", "progress", "exec", "root", "hint", "launch", "name"]),
-    ("config",     &["order", "store", "contract", "image", "root", "hint"]),
+    ("config",     &["order", "store", "contract", "image", "root", "hint", "name"]),
     ("state",      &["deployment", "host", "systemd", "order", "store", "contract", "progress", "root", "hint", "name"]),
-    ("deployment", &["render", "store", "progress", "root", "hint", "name"]),
+    ("deployment", &["render", "store", "contract", "progress", "root", "hint", "name"]),
     ("render",     &["contract", "runtime", "root", "hint", "launch", "name"]),
     ("host",       &["exec", "root", "hint", "name"]),
     ("systemd",    &["exec", "root", "hint", "name"]),

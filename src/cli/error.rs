@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::hint;
 use crate::ops::chain;
 use crate::ops::exec::CannotRun;
+use crate::ops::update::WentBack;
 use crate::state::NeedsRecover;
 
 /// Wrong usage.
@@ -29,8 +30,8 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Of an error, with its remedies and the exit status: `failed`, the host is as before; 3, it needs `recover`; or
-    /// why a command cannot be run. `None` when nobody reads the outcome any more.
+    /// Of an error, with its remedies and the exit status: `failed`, the host is as before; 3, it needs `recover`; 4,
+    /// what ran before an update runs again; or why a command cannot be run. `None` when nobody reads the outcome any more.
     pub(crate) fn of(error: &anyhow::Error, failed: u8) -> Option<Self> {
         if broken_pipe(error) {
             return None;
@@ -48,6 +49,8 @@ impl Failure {
         if error.downcast_ref::<NeedsRecover>().is_some() {
             hints.push("mend the cause, then run `bedplate recover`".to_owned());
             exit = 3;
+        } else if error.downcast_ref::<WentBack>().is_some() {
+            exit = 4;
         }
         Some(Self {
             error: chain(error),

@@ -5,12 +5,11 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
 use crate::cli::output::{Output, json};
-use crate::cli::source;
+use crate::cli::{now, source};
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -112,16 +111,12 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
         },
         access: args.source.access(&args.images)?,
         dry_run: args.dry_run,
-        now: SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| {
-                i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-            }),
+        now: now(),
     };
     output.show(&install::run(host, &request)?, text)
 }
 
-fn read(path: &Path) -> Result<(PathBuf, String)> {
+pub(crate) fn read(path: &Path) -> Result<(PathBuf, String)> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
     Ok((path.to_owned(), text))

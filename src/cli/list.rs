@@ -22,7 +22,11 @@ fn text(rows: &[Row]) -> String {
                 r.name.to_string(),
                 r.generation.to_string(),
                 r.state.clone(),
-                r.enabled.clone(),
+                if r.held {
+                    format!("{}, held", r.enabled)
+                } else {
+                    r.enabled.clone()
+                },
                 short(&r.digest).to_owned(),
                 r.image.clone(),
             ]

@@ -7,6 +7,8 @@ mod doctor;
 mod error;
 mod exec;
 mod graph;
+mod history;
+mod hold;
 mod images;
 mod install;
 mod lint;
@@ -18,11 +20,14 @@ mod prune;
 mod pull;
 mod recover;
 mod repair;
+mod rollback;
 #[cfg(test)]
 mod schema;
 mod show;
 mod source;
+mod status;
 mod uninstall;
+mod update;
 mod values;
 mod verify;
 
@@ -48,7 +53,8 @@ Examples:
   bedplate graph
 
 Exit status: 0 done; 1 failed, the host is as it was; 2 wrong usage;
-3 failed half-way, the host needs `bedplate recover`.";
+3 failed half-way, the host needs `bedplate recover`; 4 an update failed,
+the version before runs again.";
 
 /// Installs OCI images as system containers: services that systemd itself runs.
 #[derive(Debug, Parser)]
@@ -103,6 +109,22 @@ enum Command {
     Pull(pull::Args),
     /// List the images in the store, show one, or no longer keep some
     Images(images::Args),
+    /// Bring system containers to what their images are now, or to other values
+    Update(update::Args),
+    /// Take a system container back to an earlier generation
+    Rollback(rollback::Args),
+    /// Show what a system container has been through
+    History(history::Args),
+    /// Show how the system containers fare between updates
+    Status(status::Args),
+    /// Let no update touch system containers
+    Hold(hold::Hold),
+    /// Let updates touch them again
+    Unhold(hold::Unhold),
+    /// Keep a generation from being pruned
+    Pin(hold::Pin),
+    /// Let it be pruned again
+    Unpin(hold::Pin),
     /// Remove system containers; their data below /var/lib stays
     Uninstall(uninstall::Args),
     /// List the installed system containers and their state
@@ -194,6 +216,14 @@ fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {
         Command::Install(args) => install::run(&host, args, &output),
         Command::Pull(args) => pull::run(&host, args, &output),
         Command::Images(args) => images::run(&host, args, &output),
+        Command::Update(args) => update::run(&host, args, &output),
+        Command::Rollback(args) => rollback::run(&host, args, &output),
+        Command::History(args) => history::run(&host, args, &output),
+        Command::Status(args) => status::run(&host, args, &output),
+        Command::Hold(args) => hold::hold(&host, args, &output),
+        Command::Unhold(args) => hold::unhold(&host, args, &output),
+        Command::Pin(args) => hold::pin(&host, args, true, &output),
+        Command::Unpin(args) => hold::pin(&host, args, false, &output),
         Command::Uninstall(args) => uninstall::run(&host, args, &output),
         Command::List => list::run(&host, &output),
         Command::Show(args) => show::run(&host, args, &output),
@@ -225,10 +255,16 @@ impl Command {
     fn writes(&self) -> bool {
         match self {
             Self::Images(args) => args.writes(),
+            Self::Update(args) => args.writes(),
             _ => matches!(
                 self,
                 Self::Install(_)
                     | Self::Pull(_)
+                    | Self::Rollback(_)
+                    | Self::Hold(_)
+                    | Self::Unhold(_)
+                    | Self::Pin(_)
+                    | Self::Unpin(_)
                     | Self::Uninstall(_)
                     | Self::Repair(_)
                     | Self::Prune(_)
@@ -236,6 +272,18 @@ impl Command {
             ),
         }
     }
+}
+
+/// The time: seconds since 1970-01-01 00:00 UTC.
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// A time as people write it, in the host's time zone.
+fn time(seconds: i64) -> String {
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let zoned = time.to_zoned(jiff::tz::TimeZone::system());
+    zoned.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 fn log(verbose: u8) {

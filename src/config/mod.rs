@@ -5,6 +5,7 @@
 
 mod files;
 mod table;
+pub mod update;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,10 +13,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::config::update::{Section as UpdateSection, Setting as Window, Update};
 use crate::contract::parse;
 use crate::contract::values::Origin;
 use crate::hint::Hinted;
 use crate::image::settings::{Section as NetworkSection, Settings as Network};
+use crate::name::ContainerName;
 use crate::order::HostRoles;
 use crate::root::Root;
 use crate::store::settings::{Section, Settings};
@@ -32,6 +35,8 @@ pub struct Config {
     pub store: Settings,
     /// `[network]`: how images are fetched.
     pub network: Network,
+    /// `[update]`: when containers are updated by themselves.
+    pub update: Update,
 }
 
 /// The settings, and where they come from.
@@ -56,6 +61,12 @@ struct File {
     store: Section,
     #[serde(default)]
     network: NetworkSection,
+    #[serde(default)]
+    update: UpdateSection,
+    #[serde(default)]
+    schedules: BTreeMap<ContainerName, String>,
+    #[serde(default)]
+    windows: BTreeMap<ContainerName, Window>,
 }
 
 /// Reads the settings of a host root.
@@ -102,6 +113,7 @@ impl Config {
         }
         self.store = self.store.overridden_by(&file.store);
         self.network = self.network.overridden_by(&file.network);
+        self.update.lay(file.update, file.schedules, file.windows);
     }
 }
 
@@ -209,6 +221,9 @@ mod tests {
                 ["roles.etcd", "", main],
                 ["store.integrity", "none", "default"],
                 ["store.layer_limit", "1K", main],
+                ["update.authfile", "/etc/bedplate/auth.json", "default"],
+                ["update.schedule", "daily", "default"],
+                ["update.window", "", "default"],
             ]
         );
     }
@@ -240,7 +255,8 @@ mod tests {
             assert_eq!(format!("{found:#}"), format!("reading `{path}`: {error}"));
             assert_eq!(
                 hint::hints(&found)[0].0,
-                "the settings are `network.timeout`, `roles.ROLE`, `store.integrity`, `store.layer_limit`: \
+                "the settings are `network.timeout`, `roles.ROLE`, `schedules.NAME`, `store.integrity`, \
+                 `store.layer_limit`, `update.authfile`, `update.schedule`, `update.window`, `windows.NAME`: \
                  see docs/configuration.md"
             );
         }

@@ -1,9 +1,12 @@
 //! What there is to set: the one table from which `bedplate config`, the errors and `docs/configuration.md` are made.
 
+use std::fmt::Display;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::Config;
+use crate::config::update::Update;
 use crate::contract::values::{Data, Origin, Value};
 
 /// A setting as it stands.
@@ -26,7 +29,7 @@ struct Row {
 }
 
 /// By name. `[roles]` has no fixed keys: see [`ROLE`].
-const ROWS: [Row; 3] = [
+const ROWS: [Row; 6] = [
     Row {
         name: "network.timeout",
         value: |config| config.network.timeout_text(),
@@ -45,12 +48,40 @@ const ROWS: [Row; 3] = [
         meaning: "how many bytes one layer may have when it is unpacked; a layer that has more is refused. K, M, G, T \
                   are to the base of 1024",
     },
+    Row {
+        name: "update.authfile",
+        value: |config| config.update.authfile.display().to_string(),
+        meaning: "the registries' passwords that `update` uses, also by itself, as `skopeo login --authfile` writes \
+                  them; root's alone. Without the file: what containers-auth.json(5) finds",
+    },
+    Row {
+        name: "update.schedule",
+        value: |config| config.update.schedule.calendar.clone(),
+        meaning: "when containers are updated once `bedplate-update.timer` is enabled: a calendar expression of \
+                  systemd.time(7)",
+    },
+    Row {
+        name: "update.window",
+        value: |config| Update::window_text(config.update.schedule.window.as_ref()),
+        meaning: "updates that are due wait for this window: when it opens, `+`, and for how long, as \
+                  `\"Sat 02:00 + 4h\"`; empty: any time",
+    },
 ];
 
 /// What a key of `[roles]` means.
 const ROLE: (&str, &str) = (
     "roles.ROLE",
     "the units of this host that play the role; an empty list takes the role away",
+);
+
+/// What keys of the sections mean that have a key for each container.
+const SCHEDULE: (&str, &str) = (
+    "schedules.NAME",
+    "when the container is updated, instead of `update.schedule`",
+);
+const WINDOW: (&str, &str) = (
+    "windows.NAME",
+    "in which window the container is updated, instead of `update.window`",
 );
 
 /// Every setting, by name.
@@ -69,7 +100,18 @@ pub(crate) fn settings(config: &Config) -> Vec<Setting> {
         value: value(Data::List(units.iter().map(ToString::to_string).collect())),
         meaning: ROLE.1.to_owned(),
     });
-    let mut settings: Vec<_> = rows.chain(roles).collect();
+    let own = |section: &str, name: &dyn Display, text: String, meaning: &str| Setting {
+        name: format!("{section}.{name}"),
+        value: value(Data::Text(text)),
+        meaning: meaning.to_owned(),
+    };
+    let schedules = config.update.schedules.iter();
+    let schedules = schedules.map(|(name, text)| own("schedules", name, text.clone(), SCHEDULE.1));
+    let windows = config.update.windows.iter().map(|(name, window)| {
+        let text = Update::window_text(window.as_ref());
+        own("windows", name, text, WINDOW.1)
+    });
+    let mut settings: Vec<_> = rows.chain(roles).chain(schedules).chain(windows).collect();
     settings.sort_by(|a, b| a.name.cmp(&b.name));
     settings
 }
@@ -105,7 +147,11 @@ pub fn documented() -> Vec<Documented> {
 
 /// What may be set, for whoever wrote something else.
 pub(crate) fn hint() -> String {
-    let mut names: Vec<_> = ROWS.iter().map(|row| row.name).chain([ROLE.0]).collect();
+    let mut names: Vec<_> = ROWS
+        .iter()
+        .map(|row| row.name)
+        .chain([ROLE.0, SCHEDULE.0, WINDOW.0])
+        .collect();
     names.sort_unstable();
     format!(
         "the settings are `{}`: see docs/configuration.md",
@@ -135,6 +181,9 @@ mod tests {
             .map(|s| format!("| `{}` | `\"{}\"` | {} |", s.name, s.value.data, s.meaning))
             .collect();
         lines.push(format!("| `{}` | as below | {} |", ROLE.0, ROLE.1));
+        for (name, meaning) in [SCHEDULE, WINDOW] {
+            lines.push(format!("| `{name}` | none | {meaning} |"));
+        }
         lines.sort();
         writeln!(text, "{}\n", lines.join("\n")).unwrap();
         text.push_str("| setting | default |\n|---|---|\n");
@@ -249,7 +298,7 @@ mod tests {
             assert_eq!(config, Config::default(), "{text}");
         }
         let mut known = Vec::new();
-        for section in ["store", "network"] {
+        for section in ["store", "network", "update"] {
             let error = toml::from_str::<crate::config::File>(&format!("{section}.x = 1"));
             let error = error.unwrap_err().message().to_owned();
             let keys = error.split('`').skip(3).step_by(2);

@@ -183,10 +183,10 @@ fn health(health: &Health, problems: &mut Problems) {
         problems.check(key, finite(text));
     }
     let probe = match &health.probe {
-        Probe::Http(url) => template(url, syntax::url),
-        Probe::Tcp(address) => template(address, address_of),
-        Probe::Exec(command) if command.is_empty() => Err("must not be empty".to_owned()),
-        Probe::Exec(_) => Ok(()),
+        Some(Probe::Http(url)) => template(url, syntax::url),
+        Some(Probe::Tcp(address)) => template(address, address_of),
+        Some(Probe::Exec(command)) if command.is_empty() => Err("must not be empty".to_owned()),
+        Some(Probe::Exec(_)) | None => Ok(()),
     };
     problems.check("health.probe", probe);
 }

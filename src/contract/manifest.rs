@@ -318,8 +318,9 @@ pub struct RuntimeDirectory {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// What is asked.
-    pub probe: Probe,
+    /// What is asked; absent: being ready and staying up is enough.
+    #[serde(default)]
+    pub probe: Option<Probe>,
     /// Between two probes; a span of systemd.time(7).
     #[serde(default = "one_second")]
     pub interval: String,
@@ -329,6 +330,18 @@ pub struct Health {
     /// For how long it must then hold without a restart; a span of systemd.time(7).
     #[serde(default = "five_seconds")]
     pub settle: String,
+}
+
+/// Ready, and up for a while.
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            probe: None,
+            interval: one_second(),
+            timeout: thirty_seconds(),
+            settle: five_seconds(),
+        }
+    }
 }
 
 fn one_second() -> String {

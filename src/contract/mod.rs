@@ -26,6 +26,7 @@ mod lenient;
 pub mod manifest;
 pub mod parse;
 pub mod problems;
+pub mod span;
 pub mod survey;
 pub mod syntax;
 mod typed;

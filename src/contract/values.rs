@@ -114,6 +114,13 @@ impl Recorded {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// It without these values: they follow the manifest's defaults again.
+    #[must_use]
+    pub fn without(&self, names: &[String]) -> Self {
+        let stays = self.0.iter().filter(|(name, _)| !names.contains(name));
+        Self(stays.map(|(n, v)| (n.clone(), v.clone())).collect())
+    }
+
     /// Whether the same values were set, wherever they came from.
     pub fn same_as(&self, other: &Self) -> bool {
         let data = |(name, value): (&str, &Value)| (name.to_owned(), value.data.clone());

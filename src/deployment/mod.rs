@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! /var/lib/bedplate/containers/NAME/
-//!   1/ 2/ …            rootfs/ config.json launch.json units/ record.toml; never changed once there
+//!   1/ 2/ …            rootfs/ config.json launch.json units/ hostfs/ record.toml; never changed once there
 //!                      with an image of its tree also tree.erofs, and tree/ where that is mounted
 //!   current -> 2       the live one; written last
 //!   replaced/          what a repair moved out of the way
 //! ```
 //! A generation is put together in the staging directory, written to disk whole, and then moved to its place.
 
+mod kept;
 mod stage;
 mod target;
 
@@ -21,6 +22,7 @@ use rustix::mount::UnmountFlags;
 use crate::name::{ContainerName, Generation};
 use crate::root::{Kind, Root};
 
+pub(crate) use kept::{host_file, host_files};
 pub(crate) use stage::make_targets;
 pub use stage::{Content, Rootfs, Staged, rootfs, stage};
 pub use target::{Target, targets};
@@ -111,6 +113,16 @@ pub fn generations(root: &Root, name: &ContainerName) -> Result<Vec<Generation>>
 /// Whether the operator wants the generation to stay.
 pub fn is_pinned(root: &Root, name: &ContainerName, generation: Generation) -> Result<bool> {
     Ok(root.kind(dir(name, generation).join("pinned"))?.is_some())
+}
+
+/// Lets the generation stay whatever `prune` finds, or no longer.
+pub fn pin(root: &Root, name: &ContainerName, generation: Generation, pinned: bool) -> Result<()> {
+    let mark = dir(name, generation).join("pinned");
+    if pinned {
+        root.replace(mark, b"", 0o644)
+    } else {
+        root.remove_file(mark).map(drop)
+    }
 }
 
 /// Removes a generation, and the container's directory with the last. It is moved away in one step: nobody ever

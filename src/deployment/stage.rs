@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::deployment::{STAGING, TREE, Target};
+use crate::deployment::{STAGING, TREE, Target, kept};
 use crate::name::{ContainerName, Generation, UnitName};
+use crate::render::files::RenderedFile;
 use crate::root::Root;
 use crate::store::composefs::{self, Composed, Protection};
 use crate::store::{Checkout, Store, StoredImage};
@@ -21,6 +22,8 @@ pub struct Content {
     pub units: Vec<(UnitName, String)>,
     /// The record.
     pub record: String,
+    /// What it brings to the host, kept for going back to it.
+    pub host_files: Vec<RenderedFile>,
 }
 
 /// What becomes a generation's rootfs: every mount target is in it.
@@ -89,6 +92,7 @@ pub fn stage(
     for (unit, text) in &content.units {
         write(&format!("units/{unit}"), text)?;
     }
+    kept::keep(root, &path, &content.host_files).with_context(staging)?;
     // The store's objects and the checkout's directories are on disk before anything refers to them.
     root.sync(&path).with_context(staging)?;
     Ok(Staged {

@@ -17,6 +17,9 @@ pub struct OwnedFile {
     /// What was written there.
     #[serde(flatten)]
     pub content: OwnedContent,
+    /// It was laid beside a file that the operator had changed, for them to look at and to take away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aside: bool,
 }
 
 /// What was written at a path, as far as it must be known again.
@@ -95,6 +98,7 @@ mod tests {
         let owned = OwnedFile {
             path: "/f".into(),
             content: OwnedContent::of_file(b"one"),
+            aside: false,
         };
         assert_eq!(owned.look(&root).unwrap(), Found::Unchanged);
         root.replace("/f", b"two", 0o644).unwrap();

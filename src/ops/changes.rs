@@ -3,15 +3,26 @@
 use std::fmt::Display;
 
 use crate::name::{ContainerName, Generation};
-use crate::ops::Host;
 use crate::ops::verify::Thing;
-use crate::state::{NeedsRecover, Recovered};
+use crate::ops::{self, Host};
+use crate::state::{NeedsRecover, Record, Recovered};
 use crate::systemd::Entry;
 
 /// A change that was made.
 pub(crate) enum Change<'a> {
     /// A container was installed.
     Installed(Subject<'a>),
+    /// A container was updated to another generation.
+    Updated(Subject<'a>),
+    /// An update was not made, or taken back.
+    UpdateFailed {
+        of: Subject<'a>,
+        error: &'a anyhow::Error,
+    },
+    /// An automatic look found nothing newer.
+    UpToDate(Subject<'a>),
+    /// A container was taken to an earlier generation.
+    RolledBack(Subject<'a>),
     /// A container was uninstalled.
     Uninstalled(Subject<'a>),
     /// An image was pulled, to be kept.
@@ -59,10 +70,23 @@ pub(crate) struct Subject<'a> {
     pub(crate) digest: &'a str,
 }
 
+impl<'a> Subject<'a> {
+    /// The container of a record.
+    pub(crate) fn of(record: &'a Record) -> Self {
+        Self {
+            name: &record.name,
+            generation: record.generation,
+            image: &record.image,
+            digest: &record.manifest_digest,
+        }
+    }
+}
+
 /// syslog's levels.
 const ERROR: u8 = 3;
 const WARNING: u8 = 4;
 const NOTICE: u8 = 5;
+const INFO: u8 = 6;
 
 impl Host<'_> {
     /// Tells the journal of a change that `verb` made. Of a root that is not the running host's it is told nothing.
@@ -89,6 +113,10 @@ impl Change<'_> {
     fn kind(&self) -> (&'static str, u8) {
         match self {
             Self::Installed(_) => ("e5cc8ffb9086490eb97ab309cd0a342d", NOTICE),
+            Self::Updated(_) => ("d49da118f6124a9791a3e71854cd28a5", NOTICE),
+            Self::UpdateFailed { .. } => ("6d1e45724fb94960bd2b8140db1bd41a", WARNING),
+            Self::UpToDate(_) => ("dabe3dc96bcb449f9883f99394a55d9a", INFO),
+            Self::RolledBack(_) => ("3c5c5f423903416e92a1dc1d03b1152a", NOTICE),
             Self::Uninstalled(_) => ("1d3a5fedf2a84aa1aa067b0195349f5e", NOTICE),
             Self::Pulled { .. } => ("a75e6e8b19284ce4bbd5511d80f3a848", NOTICE),
             Self::Released { .. } => ("ea7be958738545759e29809e48fbee46", NOTICE),
@@ -122,6 +150,19 @@ impl Change<'_> {
                 "Installed {}, generation {}, from {} ({})",
                 of.name, of.generation, of.image, of.digest
             ),
+            Self::Updated(of) => format!(
+                "Updated {} to generation {}, from {} ({})",
+                of.name, of.generation, of.image, of.digest
+            ),
+            Self::UpdateFailed { of, error } => {
+                let error = ops::chain(error);
+                format!("Update of {} to {} failed: {error}", of.name, of.digest)
+            }
+            Self::UpToDate(of) => format!("{} is up to date ({})", of.name, of.digest),
+            Self::RolledBack(of) => format!(
+                "Rolled {} back to generation {}, from {} ({})",
+                of.name, of.generation, of.image, of.digest
+            ),
             Self::Uninstalled(of) => format!("Uninstalled {}", of.name),
             Self::Pulled { image, digest } => format!("Pulled {image} ({digest})"),
             Self::Released { image, digest } => format!("No longer keeping {image} ({digest})"),
@@ -153,11 +194,26 @@ impl Change<'_> {
                 ("OBJECT_SYSTEMD_UNIT", text(&name.service())),
             ]
         };
-        let image = |image, digest| vec![("IMAGE", text(image)), ("IMAGE_DIGEST", text(digest))];
+        let image = |image: &str, digest: &str| {
+            vec![
+                ("IMAGE", image.to_owned()),
+                ("IMAGE_DIGEST", digest.to_owned()),
+            ]
+        };
+        let of_container = |of: &Subject| {
+            let mut fields = container(of.name, of.generation);
+            fields.extend(image(of.image, of.digest));
+            fields
+        };
         match self {
-            Self::Installed(of) | Self::Uninstalled(of) => {
-                let mut fields = container(of.name, of.generation);
-                fields.extend(image(&of.image, &of.digest));
+            Self::Installed(of)
+            | Self::Updated(of)
+            | Self::UpToDate(of)
+            | Self::RolledBack(of)
+            | Self::Uninstalled(of) => of_container(of),
+            Self::UpdateFailed { of, error } => {
+                let mut fields = of_container(of);
+                fields.push(("REASON", ops::chain(error)));
                 fields
             }
             Self::Pulled { image: of, digest }
@@ -218,6 +274,10 @@ mod tests {
         let (thing, error) = (Thing::Object, anyhow!("no space"));
         for change in [
             Change::Installed(of),
+            Change::Updated(of),
+            Change::UpdateFailed { of, error: &error },
+            Change::UpToDate(of),
+            Change::RolledBack(of),
             Change::Uninstalled(of),
             Change::Pulled { image, digest },
             Change::Released { image, digest },
@@ -302,6 +362,10 @@ mod tests {
             messages,
             [
                 "Installed etcd, generation 1, from docker://r.example/etcd:3 (sha256:0)",
+                "Updated etcd to generation 1, from docker://r.example/etcd:3 (sha256:0)",
+                "Update of etcd to sha256:0 failed: no space",
+                "etcd is up to date (sha256:0)",
+                "Rolled etcd back to generation 1, from docker://r.example/etcd:3 (sha256:0)",
                 "Uninstalled etcd",
                 "Pulled docker://r.example/etcd:3 (sha256:0)",
                 "No longer keeping docker://r.example/etcd:3 (sha256:0)",

@@ -8,7 +8,7 @@ use crate::deployment;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
 use crate::root::Root;
-use crate::state::{self, Record};
+use crate::state::{self, Lifecycle, Record};
 
 /// One installed container.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -27,6 +27,8 @@ pub struct Row {
     pub state: String,
     /// The unit's `UnitFileState`, such as `enabled`.
     pub enabled: String,
+    /// No update touches it.
+    pub held: bool,
 }
 
 /// The installed containers, by name.
@@ -52,6 +54,7 @@ pub fn names(root: &Root) -> Result<Vec<String>> {
 fn row(host: &Host, record: Record) -> Row {
     let unit = record.name.service();
     let state = host.systemd.state(&unit).unwrap_or_default();
+    let life = Lifecycle::read(host.root, &record.name);
     let or_unknown = |text: String| {
         if text.is_empty() {
             "unknown".to_owned()
@@ -67,5 +70,6 @@ fn row(host: &Host, record: Record) -> Row {
         unit,
         state: or_unknown(state.active),
         enabled: or_unknown(state.file),
+        held: life.is_ok_and(|life| life.held.is_some()),
     }
 }

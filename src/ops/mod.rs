@@ -2,11 +2,14 @@
 
 mod changes;
 pub mod config;
+pub mod deploy;
 pub mod df;
 pub mod doctor;
 pub mod exec;
 pub mod fetching;
 pub mod graph;
+pub mod history;
+pub mod hold;
 pub mod images;
 pub mod install;
 pub mod lint;
@@ -18,9 +21,12 @@ pub mod prune;
 pub mod pull;
 pub mod recover;
 pub mod repair;
+pub mod rollback;
 pub mod show;
+pub mod status;
 mod stopping;
 pub mod uninstall;
+pub mod update;
 pub mod values;
 pub mod verify;
 

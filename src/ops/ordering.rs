@@ -18,6 +18,9 @@ pub(crate) const UNIT_DIR: &str = "/etc/systemd/system.attached";
 /// The name of every order drop-in; no other file has it.
 const DROP_IN: &str = "50-bedplate-order.conf";
 
+/// Order drop-ins that are written, or removed.
+pub(crate) type Changes = BTreeMap<PathBuf, Option<String>>;
+
 /// The graph of a set that is about to be committed: refused when a requirement is missing.
 pub(crate) fn checked<'r>(
     host: &Host,
@@ -72,7 +75,7 @@ fn drop_in_path(unit: &UnitName) -> PathBuf {
 }
 
 /// The drop-ins that differ from what is on the host: a new text, or `None` for one that goes.
-pub(crate) fn changes(host: &Host, graph: &Graph) -> Result<BTreeMap<PathBuf, Option<String>>> {
+pub(crate) fn changes(host: &Host, graph: &Graph) -> Result<Changes> {
     let mut changes = BTreeMap::new();
     for entry in host.root.list(UNIT_DIR)? {
         let path = Path::new(UNIT_DIR).join(entry).join(DROP_IN);
@@ -92,10 +95,7 @@ pub(crate) fn changes(host: &Host, graph: &Graph) -> Result<BTreeMap<PathBuf, Op
 }
 
 /// Carries the changes out.
-pub(crate) fn apply(
-    transaction: &mut Transaction,
-    changes: &BTreeMap<PathBuf, Option<String>>,
-) -> Result<()> {
+pub(crate) fn apply(transaction: &mut Transaction, changes: &Changes) -> Result<()> {
     for (path, text) in changes {
         if let Some(text) = text {
             transaction.write(path, text.as_bytes(), 0o644)?;

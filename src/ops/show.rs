@@ -1,11 +1,10 @@
 //! `show`: all that is known of one container.
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::deployment;
-use crate::hint::Hinted;
 use crate::name::ContainerName;
 use crate::ops::{Host, ordering, stopping};
 use crate::state::{self, Record};
@@ -29,9 +28,7 @@ pub struct Outcome {
 
 /// Looks at one container.
 pub fn run(host: &Host, name: &ContainerName) -> Result<Outcome> {
-    let record = state::find(host.root, name)?
-        .ok_or_else(|| anyhow!("`{name}` is not installed"))
-        .hint("`bedplate list` shows what is")?;
+    let record = state::require(host.root, name)?;
     let graph = ordering::installed(host, &state::installed(host.root)?)?;
     let state = host.systemd.state(&name.service()).unwrap_or_default();
     Ok(Outcome {

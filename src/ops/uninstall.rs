@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::hint::Hinted;
-use crate::host::{Found, OwnedContent};
 use crate::name::ContainerName;
 use crate::ops::changes::{Change, Subject};
+use crate::ops::deploy::host_files::{self, Sides};
 use crate::ops::ordering::UNIT_DIR;
 use crate::ops::{Host, ordering, stopping};
-use crate::state::{self, Finish, Record, Transaction};
+use crate::state::{self, Finish, Lock, Record, Transaction};
 use crate::systemd::links;
 
 /// What is to be uninstalled.
@@ -63,13 +63,23 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         .filter_map(|name| records.iter().find(|r| r.name == *name))
         .collect();
     // What stays may now miss a requirement; with `--force` that is what was asked for.
-    let staying = records.iter().filter(|r| !going.contains(&r.name));
-    let changes = ordering::changes(host, &ordering::installed(host, staying)?)?;
+    let staying: Vec<&Record> = records
+        .iter()
+        .filter(|r| !going.contains(&r.name))
+        .collect();
+    let order = ordering::installed(host, staying.iter().copied())?;
+    let changes = ordering::changes(host, &order)?;
+    let sides = Sides {
+        going: &leaving,
+        coming: &[],
+        staying: &staying,
+    };
+    let files = host_files::Plan::new(host.root, &sides)?;
     let mut outcome = Outcome {
         uninstalled: leaving.iter().map(|r| r.name.clone()).collect(),
         dry_run: request.dry_run,
         stopped: Vec::new(),
-        kept: Vec::new(),
+        kept: files.kept.iter().map(|kept| kept.path.clone()).collect(),
     };
     for record in &leaving {
         for unit in &record.units {
@@ -81,35 +91,40 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if request.dry_run {
         return Ok(outcome);
     }
-    let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "uninstall")?;
+    make(host, &lock, &leaving, (&files, &changes))
+        .map_err(|error| host.failed("uninstall", error))?;
+    tell(host, &leaving);
+    Ok(outcome)
+}
+
+/// Takes them away, in one transaction.
+fn make(
+    host: &Host,
+    lock: &Lock,
+    leaving: &[&Record],
+    (files, changes): (&host_files::Plan, &ordering::Changes),
+) -> Result<()> {
+    let mut transaction = Transaction::begin(host.root, host.systemd, lock, "uninstall")?;
     let done = (|| {
-        for record in &leaving {
+        for record in leaving {
             host.report.step(format!("removing {}", record.name));
-            remove(host, &mut transaction, record, &mut outcome.kept)?;
+            remove(host, &mut transaction, record)?;
         }
-        ordering::apply(&mut transaction, &changes)?;
+        files.apply(host, &mut transaction)?;
+        ordering::apply(&mut transaction, changes)?;
         transaction.remove_dir(Path::new(UNIT_DIR))?;
         transaction.reload()
     })();
     match done {
-        Ok(()) => transaction
-            .commit(&forget(&leaving))
-            .map_err(|error| host.failed("uninstall", error))?,
-        Err(error) => return Err(host.failed("uninstall", transaction.roll_back(error))),
+        Ok(()) => transaction.commit(&forget(leaving)),
+        Err(error) => Err(transaction.roll_back(error)),
     }
-    tell(host, &leaving);
-    Ok(outcome)
 }
 
 /// Tells the journal of each container that is gone.
 fn tell(host: &Host, gone: &[&Record]) {
     for record in gone {
-        let subject = Subject {
-            name: &record.name,
-            generation: record.generation,
-            image: &record.image,
-            digest: &record.manifest_digest,
-        };
+        let subject = Subject::of(record);
         host.changed("uninstall", &Change::Uninstalled(subject));
     }
 }
@@ -140,13 +155,8 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
     Ok(())
 }
 
-/// Stops a container and takes its units and host files away.
-fn remove(
-    host: &Host,
-    transaction: &mut Transaction,
-    record: &Record,
-    kept: &mut Vec<PathBuf>,
-) -> Result<()> {
+/// Stops a container and takes its units away.
+fn remove(host: &Host, transaction: &mut Transaction, record: &Record) -> Result<()> {
     for unit in record.units_to_stop() {
         let state = host.systemd.state(unit)?;
         if state.is_up() {
@@ -173,17 +183,6 @@ fn remove(
     }
     for unit in &record.units {
         transaction.remove(&Path::new(UNIT_DIR).join(unit.as_str()))?;
-    }
-    for file in record.files.iter().rev() {
-        match (file.look(host.root)?, &file.content) {
-            (Found::Absent, _) => {}
-            (Found::Changed, _) => kept.push(file.path.clone()),
-            (Found::Unchanged, OwnedContent::Dir(_)) => {
-                // Only when nothing of the operator's lies in it.
-                transaction.remove_dir(&file.path)?;
-            }
-            (Found::Unchanged, _) => transaction.remove(&file.path)?,
-        }
     }
     Ok(())
 }

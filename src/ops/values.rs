@@ -16,8 +16,8 @@ use crate::hint::Hinted;
 use crate::image::reference::{ImageRef, ReferenceError};
 use crate::name::ContainerName;
 use crate::ops::Host;
+use crate::ops::deploy::built_ins;
 use crate::ops::images::Wanted;
-use crate::ops::install::built_ins;
 use crate::state::{self, Record};
 use crate::store::{Store, StoredImage};
 

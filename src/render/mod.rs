@@ -30,7 +30,6 @@ mod process;
 mod rootfs;
 mod seccomp;
 mod signal;
-mod span;
 mod spec;
 mod syntax;
 
@@ -40,13 +39,14 @@ use anyhow::{Context as _, Result};
 use containers_image_proxy::oci_spec::image::ImageConfiguration;
 use containers_image_proxy::oci_spec::runtime::{Capabilities, Spec};
 
+use crate::contract::manifest::Health;
 use crate::contract::values::Values;
 use crate::contract::{Contract, Template};
 use crate::launch::LaunchPlan;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::render::device::Devices;
 use crate::render::files::RenderedFile;
-use crate::render::resolve::{Resolved, ResolvedHealth};
+use crate::render::resolve::Resolved;
 use crate::render::template::Context;
 use crate::render::users::Users;
 use crate::runtime::Runtime;
@@ -100,7 +100,7 @@ pub struct Rendered {
     /// Its place in the order of services.
     pub service: Resolved,
     /// How an update judges it.
-    pub health: Option<ResolvedHealth>,
+    pub health: Option<Health>,
 }
 
 /// A unit's file.
@@ -113,6 +113,13 @@ pub struct RenderedUnit {
 }
 
 impl Rendered {
+    /// The content of launch.json.
+    pub fn launch_json(&self) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(&self.launch).context("writing launch.json")?;
+        text.push('\n');
+        Ok(text)
+    }
+
     /// The content of config.json. Sets are sorted, so that equal configurations are equal texts.
     pub fn config_json(&self) -> Result<String> {
         let mut value = serde_json::to_value(&self.spec).context("writing config.json")?;

@@ -9,11 +9,10 @@ use crate::contract::manifest::{
     Access, Directories, Health, Manifest, Mount, Probe, Propagation, Stage,
 };
 use crate::contract::problems::Problems;
-use crate::contract::syntax;
 use crate::contract::values::Values;
+use crate::contract::{span, syntax};
 use crate::name::ContainerName;
 use crate::render::directories::directory;
-use crate::render::span;
 use crate::render::template::{Context, render_text};
 
 /// What the order graph needs to know of a service.
@@ -31,17 +30,29 @@ pub struct Resolved {
     pub stage: Stage,
 }
 
-/// `[health]` with its templates filled in.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ResolvedHealth {
-    /// What is asked.
-    pub probe: Probe,
+/// How long an update waits for what `[health]` asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
     /// Between two probes.
     pub interval: Duration,
-    /// Until it must have passed.
+    /// Until the probe must have passed.
     pub timeout: Duration,
     /// For how long it must then hold without a restart.
     pub settle: Duration,
+}
+
+impl Patience {
+    /// Reads the spans.
+    pub fn of(health: &Health) -> Result<Self> {
+        let span = |key: &str, text: &str| -> Result<Duration> {
+            span::parse(text).with_context(|| format!("reading `manifest.toml: health.{key}`"))
+        };
+        Ok(Self {
+            interval: span("interval", &health.interval)?,
+            timeout: span("timeout", &health.timeout)?,
+            settle: span("settle", &health.settle)?,
+        })
+    }
 }
 
 /// A bind mount as it will be.
@@ -93,7 +104,7 @@ pub(crate) struct Filled {
     pub(crate) watchdog: Option<String>,
     pub(crate) stop_timeout: Option<String>,
     pub(crate) start_timeout: Option<String>,
-    pub(crate) health: Option<ResolvedHealth>,
+    pub(crate) health: Option<Health>,
 }
 
 /// Fills in `manifest` with `values`.
@@ -232,24 +243,21 @@ fn timeout(key: &str, text: Option<&str>, values: &Values) -> Result<Option<Stri
     Ok(Some(text))
 }
 
-fn resolve_health(health: &Health, values: &Values) -> Result<ResolvedHealth> {
+fn resolve_health(health: &Health, values: &Values) -> Result<Health> {
+    let text = |key: &str, text: &str| text_of(&format!("health.probe.{key}"), text, values);
     let probe = match &health.probe {
-        Probe::Http(url) => Probe::Http(text_of("health.probe.http", url, values)?),
-        Probe::Tcp(address) => Probe::Tcp(text_of("health.probe.tcp", address, values)?),
-        Probe::Exec(argv) => Probe::Exec(
-            argv.iter()
-                .map(|word| text_of("health.probe.exec", word, values))
-                .collect::<Result<_>>()?,
-        ),
+        None => None,
+        Some(Probe::Http(url)) => Some(Probe::Http(text("http", url)?)),
+        Some(Probe::Tcp(address)) => Some(Probe::Tcp(text("tcp", address)?)),
+        Some(Probe::Exec(argv)) => {
+            let argv = argv.iter().map(|word| text("exec", word));
+            Some(Probe::Exec(argv.collect::<Result<_>>()?))
+        }
     };
-    let span = |key: &str, text: &str| -> Result<Duration> {
-        span::parse(text).with_context(|| format!("reading `manifest.toml: health.{key}`"))
-    };
-    Ok(ResolvedHealth {
+    Patience::of(health)?;
+    Ok(Health {
         probe,
-        interval: span("interval", &health.interval)?,
-        timeout: span("timeout", &health.timeout)?,
-        settle: span("settle", &health.settle)?,
+        ..health.clone()
     })
 }
 

@@ -5,10 +5,12 @@
 //!                   journal/transaction     the running transaction, if any
 //!                   staging/                generations being prepared; nothing refers to them
 //!                   containers/NAME/current the live generation, pointed last
+//!                   containers/NAME/lifecycle.toml  what it has been through
 //! ```
 //! A container is installed when its `current` points at a generation whose record can be read.
 
 mod journal;
+mod lifecycle;
 mod lock;
 mod record;
 mod step;
@@ -22,6 +24,7 @@ use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::Root;
 
 pub use journal::{Finish, Recovered, Unfinished};
+pub use lifecycle::{Bad, Checked, Event, Lifecycle, What};
 pub use lock::Lock;
 pub use record::{FORMAT, Order, Record};
 pub use transaction::{NeedsRecover, Transaction};
@@ -126,6 +129,13 @@ fn salvage(root: &Root, name: &ContainerName) -> Result<Option<Record>> {
         .filter_map(|unit| unit.to_str()?.parse().ok())
         .collect();
     Ok(Some(Record::salvaged(name.clone(), generation, units)))
+}
+
+/// The record of a container that must be installed.
+pub fn require(root: &Root, name: &ContainerName) -> Result<Record> {
+    find(root, name)?
+        .ok_or_else(|| anyhow!("`{name}` is not installed"))
+        .hint("`bedplate list` shows what is")
 }
 
 /// The record of an installed container; `None` when it is not installed.

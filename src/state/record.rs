@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::contract::manifest::Health;
 use crate::contract::parse;
 use crate::contract::values::Recorded;
 use crate::hint::Hinted;
@@ -66,6 +67,9 @@ pub struct Record {
     /// Files that it brought to the host.
     #[serde(default)]
     pub files: Vec<OwnedFile>,
+    /// How an update to it is judged; absent: being ready and staying up is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
 }
 
 /// How a container is ordered: roles and names.
@@ -128,6 +132,7 @@ impl Record {
             values: Recorded::default(),
             integrity: Protection::None,
             files: Vec::new(),
+            health: None,
         }
     }
 
@@ -184,6 +189,7 @@ mod tests {
             values: Recorded::default(),
             integrity: Protection::Verity,
             files: vec![],
+            health: None,
         };
         let text = record.to_text().unwrap();
         assert_eq!(Record::parse("x", &text).unwrap(), record);

@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use crate::deployment::{self, Staged};
-use crate::name::UnitName;
+use crate::name::{ContainerName, UnitName};
 use crate::root::{Kind, Root};
 use crate::state::JOURNAL;
 use crate::state::journal::{FORMAT, Finish, Line, Unfinished, append, complete};
+use crate::state::lifecycle::{Lifecycle, MODE};
 use crate::state::lock::Lock;
 use crate::state::step::{Before, Step, sync_links};
 use crate::systemd::Systemd;
@@ -105,6 +106,11 @@ impl<'a> Transaction<'a> {
             before,
         })?;
         self.root.point(path, target)
+    }
+
+    /// Adds what happened to a container to what it has been through.
+    pub fn live(&mut self, name: &ContainerName, life: &Lifecycle) -> Result<()> {
+        self.write(&Lifecycle::path(name), life.to_text()?.as_bytes(), MODE)
     }
 
     /// Gives a file that this transaction wrote to its owner.

@@ -13,7 +13,7 @@ use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::systemd::proxy::{ManagerProxy, PropertiesProxy};
 use crate::systemd::words::{explain, major};
-use crate::systemd::{OLDEST, Systemd, UnitState};
+use crate::systemd::{OLDEST, Relations, Systemd, UnitState};
 
 /// How many of a failed unit's last journal lines an error repeats.
 const JOURNAL_LINES: &str = "10";
@@ -290,9 +290,39 @@ impl Systemd for Bus {
             main_pid: number("MainPID"),
             kill_signal: signed("KillSignal"),
             restarts: number("NRestarts"),
+            kind: text("Type"),
+        })
+    }
+
+    fn account(&self, unit: &UnitName) -> String {
+        self.reason(unit, "done")
+    }
+
+    fn relations(&self, unit: &UnitName) -> Result<Relations> {
+        let mut map = self
+            .properties(unit)
+            .with_context(|| format!("asking systemd about {unit}"))?;
+        let mut units = |key: &str| {
+            let names = map.remove(key).map(Vec::<String>::try_from);
+            let names = names.and_then(Result::ok).unwrap_or_default();
+            names.iter().filter_map(|name| name.parse().ok()).collect()
+        };
+        let stopped_with: Vec<Vec<UnitName>> = STOPPED_WITH.map(&mut units).into();
+        Ok(Relations {
+            stopped_with: stopped_with.concat(),
+            after: units("After"),
         })
     }
 }
+
+/// The units of these properties stop with the one that has them, systemd.unit(5).
+const STOPPED_WITH: [&str; 5] = [
+    "RequiredBy",
+    "RequisiteOf",
+    "BoundBy",
+    "ConsistsOf",
+    "PropagatesStopTo",
+];
 
 /// The next item of a stream, without a dependency for this one function.
 async fn next<S: zbus::export::futures_core::Stream + Unpin>(stream: &mut S) -> Option<S::Item> {

@@ -49,6 +49,9 @@ pub struct UnitState {
     pub kill_signal: i32,
     /// `NRestarts`.
     pub restarts: u32,
+    /// `Type` of a service: `notify`, `oneshot` …
+    #[serde(rename = "type")]
+    pub kind: String,
 }
 
 impl UnitState {
@@ -56,6 +59,20 @@ impl UnitState {
     pub fn is_up(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading")
     }
+
+    /// Whether it starts at boot.
+    pub fn is_enabled(&self) -> bool {
+        matches!(self.file.as_str(), "enabled" | "enabled-runtime")
+    }
+}
+
+/// A unit's place among the others, org.freedesktop.systemd1(5).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relations {
+    /// The units that a stop of this one stops too.
+    pub stopped_with: Vec<UnitName>,
+    /// The units that come first when both start.
+    pub after: Vec<UnitName>,
 }
 
 /// The service manager of a host root.
@@ -84,4 +101,10 @@ pub trait Systemd {
 
     /// What systemd says of the unit.
     fn state(&self, unit: &UnitName) -> Result<UnitState>;
+
+    /// How the unit's last run ended, and the last lines that it wrote.
+    fn account(&self, unit: &UnitName) -> String;
+
+    /// The unit's place among the loaded units; nothing of a root that does not run.
+    fn relations(&self, unit: &UnitName) -> Result<Relations>;
 }

@@ -9,7 +9,7 @@ use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::root::{Kind, Root};
 use crate::systemd::links::{self, LINKS};
-use crate::systemd::{OLDEST, Systemd, UnitState};
+use crate::systemd::{OLDEST, Relations, Systemd, UnitState};
 
 /// Where systemd looks for unit files, strongest first, systemd.unit(5).
 const UNIT_DIRS: [&str; 6] = [
@@ -133,6 +133,14 @@ impl Systemd for Offline<'_> {
             active: "inactive".to_owned(),
             ..UnitState::default()
         })
+    }
+
+    fn account(&self, _unit: &UnitName) -> String {
+        String::new()
+    }
+
+    fn relations(&self, _unit: &UnitName) -> Result<Relations> {
+        Ok(Relations::default())
     }
 }
 

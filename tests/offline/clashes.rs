@@ -69,10 +69,11 @@ fn two_of_a_set() {
     let host = Host::new();
     let image = Image::new(PLAIN).file("exports/hostfs/etc/shared.conf", "x\n");
     let one = host.image("one", &image);
-    let two = host.image("two", &image);
+    let other = Image::new(PLAIN).file("exports/hostfs/etc/shared.conf", "y\n");
+    let two = host.image("two", &other);
     host.refused(
         &["install", &one.reference, &two.reference],
-        "error: installing `two`: `one` of the same set brings the host file `/etc/shared.conf` too\n\
+        "error: installing `two`: `one` of the same set brings another host file `/etc/shared.conf`\n\
          hint: leave one of them out",
     );
     host.refused(
@@ -100,17 +101,16 @@ fn another_image_or_other_values() {
             "etcd: already installed with this image and these values (generation 1)\n"
         );
     });
-    let hint =
-        "hint: `bedplate uninstall etcd` first, its data is kept; or choose another `--name`";
-    let error = format!(
-        "error: installing `etcd`: it is already installed (generation 1) with other values\n{hint}"
-    );
-    host.refused(&["install", &first.reference, "--set", "PORT=3"], &error);
-    host.refused(&["install", &first.reference], &error);
+    let error = "error: installing `etcd`: it is already installed (generation 1) with other values\n\
+         hint: `bedplate update etcd --set KEY=VALUE` changes them; or choose another `--name`";
+    host.refused(&["install", &first.reference, "--set", "PORT=3"], error);
+    host.refused(&["install", &first.reference], error);
 
     let other = host.image("other", &Image::new(manifest).file("opt/new", "x"));
     let error = format!(
-        "error: installing `{}`: `etcd` is already installed from `{}`, another image ({digest})\n{hint}",
+        "error: installing `{0}`: `etcd` is already installed from `{1}`, another image ({digest})\n\
+         hint: `bedplate update etcd` takes what its reference names now, with `--rebase {0}` that; or choose another \
+         `--name`",
         other.reference, first.reference
     );
     host.refused(&["install", &other.reference, "--name", "etcd"], &error);

@@ -17,6 +17,9 @@ roles.cri          containerd.service,crio.service,docker.service,cri-docker.ser
 roles.etcd         etcd.service                                                       default
 store.integrity    none                                                               default
 store.layer_limit  32G                                                                default
+update.authfile    /etc/bedplate/auth.json                                            default
+update.schedule    daily                                                              default
+update.window      -                                                                  default
 ";
     assert_eq!(host.ok(&["config"]), shown);
     crate::host::assert_same(&before, &host.listing());
@@ -67,8 +70,8 @@ fn the_strongest_file_has_the_last_word() {
 #[test]
 fn what_is_wrong_is_named() {
     let host = Host::new();
-    let hint = "hint: the settings are `network.timeout`, `roles.ROLE`, `store.integrity`, `store.layer_limit`: \
-                see docs/configuration.md";
+    let hint = "hint: the settings are `network.timeout`, `roles.ROLE`, `schedules.NAME`, `store.integrity`, `store.layer_limit`, \
+                `update.authfile`, `update.schedule`, `update.window`, `windows.NAME`: see docs/configuration.md";
     host.put(MAIN, "# ours\n[store]\nlayer_limits = 5\n");
     host.refused(
         &["config"],

@@ -187,7 +187,7 @@ fn walk(root: &Path, below: &Path, found: &mut Listing) {
             // The one thing that differs from one install to the next.
             let lines = text
                 .lines()
-                .filter(|line| !line.starts_with("installed = "));
+                .filter(|line| !line.starts_with("installed = ") && !line.starts_with("when = "));
             lines.collect::<Vec<_>>().join("\n")
         } else {
             format!("special {}", meta.file_type().is_socket())

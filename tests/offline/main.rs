@@ -45,6 +45,7 @@ mod progress;
 mod prune;
 mod readers;
 mod sources;
+mod update;
 mod values;
 mod verbs;
 mod verify;

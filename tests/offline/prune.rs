@@ -215,7 +215,7 @@ fn generations_that_may_still_be_needed_stay() {
     assert_eq!(outcome["freed"], before - du(&host));
     assert_eq!(
         crate::store::names(&dir),
-        ["1", "2", "3", "4", "6", "7", "current"]
+        ["1", "2", "3", "4", "6", "7", "current", "lifecycle.toml"]
     );
     let said = host.ok(&["prune"]);
     let expected = format!(

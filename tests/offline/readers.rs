@@ -54,7 +54,8 @@ fn json_keys_are_stable() {
             "digest",
             "unit",
             "state",
-            "enabled"
+            "enabled",
+            "held"
         ]
     );
     assert_eq!(

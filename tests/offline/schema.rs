@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::layout::{Image, PLAIN};
+use crate::layout::Image;
 
 /// Those that are no verb's.
 const PROGRESS: &str = "progress";
@@ -157,11 +157,13 @@ fn is_of(kind: &Value, value: &Value) -> bool {
     }
 }
 
+const VALUED: &str = "contract = 1\nvalues.NAME = { type = 'string', help = 'x' }\n";
+
 /// Other tests look at more; here each verb is asked at least once.
 #[test]
 fn every_verb_prints_what_its_schema_says() {
     let host = Host::new();
-    let image = host.image("etcd", &Image::new(PLAIN).file("big", "content"));
+    let image = host.image("etcd", &Image::new(VALUED).file("big", "content"));
     host.put(
         "/etc/bedplate/bedplate.toml",
         "store.layer_limit = \"1G\"\n",
@@ -186,6 +188,15 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["df"]);
     json(&["verify"]);
     json(&["doctor"]);
+    json(&["update", "etcd"]);
+    json(&["update", "etcd", "--set", "NAME=x"]);
+    json(&["rollback", "etcd"]);
+    json(&["history", "etcd"]);
+    json(&["status"]);
+    json(&["hold", "etcd"]);
+    json(&["unhold", "etcd"]);
+    json(&["pin", "etcd"]);
+    json(&["unpin", "etcd"]);
     json(&["lint", &image.reference]);
     json(&["repair"]);
     json(&["uninstall", "etcd"]);
@@ -208,7 +219,7 @@ fn the_checker_finds_what_is_wrong() {
     let schema: Value =
         serde_json::from_str(&fs::read_to_string(dir().join("list.json")).unwrap()).unwrap();
     let row = serde_json::json!({
-        "name": "etcd", "generation": 1, "image": "", "digest": "", "unit": "etcd.service", "state": "", "enabled": ""
+        "name": "etcd", "generation": 1, "image": "", "digest": "", "unit": "etcd.service", "state": "", "enabled": "", "held": false
     });
     let problems = |change: Change| {
         let mut row = row.clone();

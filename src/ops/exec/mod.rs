@@ -5,7 +5,8 @@ mod command;
 mod process;
 
 use std::convert::Infallible;
-use std::os::fd::AsRawFd;
+use std::ffi::OsString;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -42,41 +43,57 @@ pub struct Request {
 
 /// Runs the command in this process's place. Returns only an error: a [`CannotRun`] when the command is at fault.
 pub fn run(host: &Host, name: &ContainerName, request: &Request) -> Result<Infallible> {
-    if !host.root.is_host() {
-        bail!("a container of a `--root` directory does not run");
-    }
-    let record = state::find(host.root, name)?
-        .ok_or_else(|| anyhow!("`{name}` is not installed"))
-        .hint("`bedplate list` shows what is")?;
-    let runtime = Runtime::choose(record.runtime.to_str(), host.root)?;
-    let running = runtime.state(name, host.root)?;
-    let running = running
-        .filter(|state| state.status == "running" && state.pid != 0)
-        .ok_or_else(|| anyhow!("`{name}` is not running"))
-        .hint(format!(
-            "`systemctl start {0}` starts it, `systemctl status {0}` tells how it is",
-            name.service()
-        ))?;
-    let container = Root::of_process(running.pid)?;
-    let process = process::of(&payload(host, name)?, &container, request)?;
-    command::check(&container, &process)?;
-
-    // The file is gone with this process; the runtime reads it by its number before it starts anything.
-    let file = memfd_create("process.json", MemfdFlags::empty());
-    let file = file.context("making a file in memory")?;
-    let text = serde_json::to_vec(&process).context("writing the process")?;
-    let mut rest = text.as_slice();
-    while !rest.is_empty() {
-        let written = write(&file, rest).context("writing the process")?;
-        rest = &rest[written..];
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let argv = runtime.exec_process_argv(name, &path);
-    let program = Program::successor(&runtime.path).args(&argv[1..]);
+    let call = Call::of(host, name, request)?;
+    let program = Program::successor(&call.argv[0]).args(&call.argv[1..]);
     if request.interactive || request.terminal.is_some() {
         program.replace()
     } else {
         program.without_stdin().replace()
+    }
+}
+
+/// The runtime's call that runs a command, good for as long as this is there.
+pub(crate) struct Call {
+    pub(crate) argv: Vec<OsString>,
+    /// The process as the runtime reads it: by its number, before it starts anything. The file is gone with this.
+    _process: OwnedFd,
+}
+
+impl Call {
+    /// The call for this command; fails with a [`CannotRun`] when the command is at fault.
+    pub(crate) fn of(host: &Host, name: &ContainerName, request: &Request) -> Result<Self> {
+        if !host.root.is_host() {
+            bail!("a container of a `--root` directory does not run");
+        }
+        let record = state::require(host.root, name)?;
+        let runtime = Runtime::choose(record.runtime.to_str(), host.root)?;
+        let running = runtime.state(name, host.root)?;
+        let running = running
+            .filter(|state| state.status == "running" && state.pid != 0)
+            .ok_or_else(|| anyhow!("`{name}` is not running"))
+            .hint(format!(
+                "`systemctl start {0}` starts it, `systemctl status {0}` tells how it is",
+                name.service()
+            ))?;
+        let container = Root::of_process(running.pid)?;
+        let process = process::of(&payload(host, name)?, &container, request)?;
+        command::check(&container, &process)?;
+
+        let file = memfd_create("process.json", MemfdFlags::empty());
+        let file = file.context("making a file in memory")?;
+        let text = serde_json::to_vec(&process).context("writing the process")?;
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            let written = write(&file, rest).context("writing the process")?;
+            rest = &rest[written..];
+        }
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let argv = runtime.exec_process_argv(name, &path);
+        let argv = argv.iter().map(OsString::from).collect();
+        Ok(Self {
+            argv,
+            _process: file,
+        })
     }
 }
 

@@ -17,14 +17,14 @@ use crate::state::{self, Record};
 use crate::store::{Checkout, Store, StoredImage};
 
 /// An image in the store with the name that it is to have.
-pub(super) struct Fetched {
-    pub(super) name: ContainerName,
-    pub(super) image: StoredImage,
-    pub(super) source: Source,
+pub(crate) struct Fetched {
+    pub(crate) name: ContainerName,
+    pub(crate) image: StoredImage,
+    pub(crate) source: Source,
 }
 
 /// Where its files are looked at.
-pub(super) enum Source {
+pub(crate) enum Source {
     /// A private checkout.
     Checkout(Checkout),
     /// The rootfs of the generation that is installed from the same digest, or a checkout when it is not mounted.
@@ -32,7 +32,7 @@ pub(super) enum Source {
 }
 
 impl Fetched {
-    pub(super) fn rootfs(&self, root: &Root) -> PathBuf {
+    pub(crate) fn rootfs(&self, root: &Root) -> PathBuf {
         match &self.source {
             Source::Checkout(checkout) | Source::Installed(_, Some(checkout)) => {
                 checkout.dir().to_owned()
@@ -45,7 +45,7 @@ impl Fetched {
 }
 
 /// Stages 2 to 4: resolved, in the store, and checked out unless it is installed already.
-pub(super) fn fetch(
+pub(crate) fn fetch(
     host: &Host,
     request: &Request,
     store: &Store,
@@ -71,7 +71,8 @@ pub(super) fn fetch(
             record.manifest_digest
         ))
         .hint(format!(
-            "`bedplate uninstall {name}` first, its data is kept; or choose another `--name`"
+            "`bedplate update {name}` takes what its reference names now, with `--rebase {reference}` that; or choose \
+             another `--name`"
         ));
     }
     let image = found.into_store(host, store)?;

@@ -3,15 +3,9 @@
 //! Request → RemoteImage → StoredImage → Checkout → Contract → Values → Rendered (`prepare`) → the set checked as
 //! a whole (`plan`) → Staged → Deployment → ActiveUnit (here). Nothing outside the store is written before the plan stands.
 
-mod clash;
 mod fetch;
-mod given;
-mod host_files;
 mod plan;
 mod prepare;
-mod protection;
-mod rendering;
-mod verify;
 
 use std::path::PathBuf;
 
@@ -20,23 +14,20 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
-use crate::contract::HostContent;
 use crate::deployment::{self, Staged};
-use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::changes::{Change, Subject};
+use crate::ops::deploy::{Prepared, host_files, unit_path};
 use crate::ops::fetching::Pull;
 use crate::ops::install::plan::Plan;
-use crate::ops::install::prepare::{Preparation, Prepared};
+use crate::ops::install::prepare::Preparation;
 use crate::ops::{Host, ordering, preflight};
 use crate::runtime::Runtime;
-use crate::state::{Finish, Transaction};
+use crate::state::{Event, Finish, Lifecycle, Transaction, What};
 use crate::store::Store;
-
-pub(crate) use crate::ops::install::rendering::{Again, again, built_ins};
 
 /// What is to be installed. Several images are one set: all are installed, or none.
 #[derive(Debug)]
@@ -198,7 +189,8 @@ impl Outcome {
 /// What is left of a plan when its generations are staged.
 struct Rest {
     containers: Vec<Prepared>,
-    changes: plan::Changes,
+    changes: ordering::Changes,
+    files: host_files::Plan,
     start: Vec<crate::name::UnitName>,
 }
 
@@ -207,6 +199,7 @@ fn stage(host: &Host, plan: Plan, store: &Store) -> Result<(Vec<Staged>, Rest)> 
     let Plan {
         preparations,
         changes,
+        files,
         start,
     } = plan;
     let (mut staged, mut containers) = (Vec::new(), Vec::new());
@@ -225,6 +218,7 @@ fn stage(host: &Host, plan: Plan, store: &Store) -> Result<(Vec<Staged>, Rest)> 
     let rest = Rest {
         containers,
         changes,
+        files,
         start,
     };
     Ok((staged, rest))
@@ -241,12 +235,10 @@ fn deploy(
     for generation in staged {
         transaction.deploy(generation)?;
     }
+    rest.files.apply(host, transaction)?;
     for container in &rest.containers {
-        host_files(host, transaction, container)?;
-    }
-    for container in &rest.containers {
-        for (unit, text) in container.units() {
-            transaction.write(&plan::unit_path(unit), text.as_bytes(), 0o644)?;
+        for (unit, text) in &container.units {
+            transaction.write(&unit_path(unit), text.as_bytes(), 0o644)?;
         }
     }
     ordering::apply(transaction, &rest.changes)?;
@@ -262,41 +254,17 @@ fn deploy(
             transaction.enable(&units.cloned().collect::<Vec<_>>())?;
         }
     }
+    for container in &rest.containers {
+        let mut life = Lifecycle::default();
+        let record = &container.record;
+        life.add(Event::of(What::Installed, record, record.installed));
+        transaction.live(&record.name, &life)?;
+    }
     // After the links, which systemd counts among what a unit is made of.
     transaction.reload()?;
     for unit in &rest.start {
         host.report.step(format!("starting {unit}"));
         transaction.start(unit)?;
-    }
-    Ok(())
-}
-
-/// Writes a container's host files; those of tmpfiles.d take effect at once on a running host.
-fn host_files(host: &Host, transaction: &mut Transaction, container: &Prepared) -> Result<()> {
-    for file in &container.host_files {
-        match &file.content {
-            HostContent::File(content) => transaction.write(&file.path, content, file.mode)?,
-            HostContent::Link(target) => transaction.link(&file.path, target)?,
-            // One that is there keeps its owner and its mode.
-            HostContent::Dir if host.root.kind(&file.path)?.is_some() => continue,
-            HostContent::Dir => transaction.make_dir(&file.path, file.mode)?,
-        }
-        if file.uid != 0 || file.gid != 0 {
-            transaction.own(&file.path, file.uid, file.gid)?;
-        }
-    }
-    let lines = container
-        .host_files
-        .iter()
-        .map(|f| &f.path)
-        .filter(|path| path.starts_with("/etc/tmpfiles.d"));
-    for path in lines {
-        if host.systemd.is_running() {
-            Program::new("systemd-tmpfiles")
-                .arg("--create")
-                .arg(path)
-                .run()?;
-        }
     }
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! The set checked as a whole: order, clashes with the host, what systemd makes of it. A plan stands before
 //! anything outside the store is written.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -9,46 +8,52 @@ use anyhow::Result;
 use crate::host::OwnedFile;
 use crate::name::UnitName;
 use crate::ops::Host;
-use crate::ops::install::prepare::{Preparation, Prepared};
-use crate::ops::install::{Action, DropIn, Installed, Outcome, Request, clash, verify};
-use crate::ops::ordering::{self, UNIT_DIR};
-use crate::state;
-
-/// Order drop-ins that are written, or removed.
-pub(super) type Changes = BTreeMap<PathBuf, Option<String>>;
+use crate::ops::deploy::host_files::{self, Sides};
+use crate::ops::deploy::{Coming, Prepared, clash, verify};
+use crate::ops::install::prepare::Preparation;
+use crate::ops::install::{Action, DropIn, Installed, Outcome, Request};
+use crate::ops::ordering::{self, Changes};
+use crate::state::{self, Record};
 
 /// What an install will do.
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// The set, in the order in which it starts.
-    pub(super) preparations: Vec<Preparation>,
+    pub(crate) preparations: Vec<Preparation>,
     /// Order drop-ins that change, for host units too.
-    pub(super) changes: Changes,
+    pub(crate) changes: Changes,
+    /// What becomes of the host's files.
+    pub(crate) files: host_files::Plan,
     /// What is started at once, in order.
-    pub(super) start: Vec<UnitName>,
-}
-
-/// Where a unit of ours lies.
-pub(super) fn unit_path(unit: &UnitName) -> PathBuf {
-    Path::new(UNIT_DIR).join(unit.as_str())
+    pub(crate) start: Vec<UnitName>,
 }
 
 impl Plan {
     /// Checks the set against itself, what is installed, and the host.
-    pub(super) fn new(
+    pub(crate) fn new(
         host: &Host,
         request: &Request,
         mut preparations: Vec<Preparation>,
     ) -> Result<Self> {
         let installed = state::installed(host.root)?;
-        let news: Vec<&Prepared> = preparations
-            .iter()
-            .filter_map(Preparation::as_new)
-            .collect();
-        let graph =
-            ordering::checked(host, installed.iter().chain(news.iter().map(|p| &p.record)))?;
-        clash::refuse(host, &news)?;
+        let news = preparations.iter().filter_map(Preparation::as_new);
+        let coming: Vec<Coming> = news.map(Prepared::coming).collect();
+        let records = installed.iter().chain(coming.iter().map(|c| c.record));
+        let graph = ordering::checked(host, records)?;
+        clash::refuse(host, &coming, &[])?;
+        let sides = Sides {
+            going: &[],
+            coming: &coming,
+            staying: &installed.iter().collect::<Vec<&Record>>(),
+        };
+        let mut files = host_files::Plan::new(host.root, &sides)?;
         let changes = ordering::changes(host, &graph)?;
-        verify::run(host, &news, &changes)?;
+        verify::run(host, &coming, &changes)?;
+        let mut owned = std::mem::take(&mut files.owned).into_iter();
+        for preparation in &mut preparations {
+            if let Preparation::New(prepared) = preparation {
+                prepared.record.files = owned.next().unwrap_or_default();
+            }
+        }
         let order = graph.start_order();
         preparations.sort_by_key(|p| order.iter().position(|name| *name == p.record().name));
         let start = if request.start.now() {
@@ -59,17 +64,18 @@ impl Plan {
         Ok(Self {
             preparations,
             changes,
+            files,
             start,
         })
     }
 
     /// Whether everything is there and as it should be.
-    pub(super) fn is_nothing(&self) -> bool {
+    pub(crate) fn is_nothing(&self) -> bool {
         self.start.is_empty() && self.preparations.iter().all(|p| p.as_new().is_none())
     }
 
     /// What the plan does, as data.
-    pub(super) fn outcome(&self, dry_run: bool) -> Outcome {
+    pub(crate) fn outcome(&self, dry_run: bool) -> Outcome {
         let order = self.changes.iter().map(|(path, text)| DropIn {
             path: path.clone(),
             text: text.clone(),
@@ -87,8 +93,9 @@ impl Plan {
         let new = preparation.as_new();
         let starts = self.start.contains(&record.name.service());
         let texts = |prepared: &Prepared| {
-            let units = prepared.units().map(|(u, t)| (u.to_string(), t.to_owned()));
-            let config = prepared.rendered.config_json().unwrap_or_default();
+            let units = prepared.units.iter();
+            let units = units.map(|(u, t)| (u.to_string(), t.clone()));
+            let config = prepared.config_json().unwrap_or_default();
             units.chain([("config.json".to_owned(), config)]).collect()
         };
         Installed {

@@ -23,7 +23,7 @@ use crate::deployment;
 use crate::image::access::Access;
 use crate::name::Generation;
 use crate::ops::Host;
-use crate::ops::install::built_ins;
+use crate::ops::deploy::built_ins;
 use crate::ops::lint::opened::{NAMELESS, Opened};
 use crate::render::device::{Devices, Node};
 use crate::render::users::Users;

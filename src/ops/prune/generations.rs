@@ -13,7 +13,7 @@ use crate::host::processes::{self, Process};
 use crate::name::{ContainerName, Generation};
 use crate::ops::ordering::UNIT_DIR;
 use crate::root::{Gone, Kind, Root};
-use crate::state;
+use crate::state::{self, Lifecycle};
 use crate::store::prune::Count;
 use crate::systemd::links::LINKS;
 
@@ -93,6 +93,12 @@ impl Generations {
                     bytes,
                 });
             }
+        }
+        for name in deployment::containers(root)? {
+            // What was downloaded waits for its update.
+            found
+                .images
+                .extend(Lifecycle::read(root, &name)?.downloaded);
         }
         for (name, generation) in &stay {
             let record = state::record(root, name, *generation)?;

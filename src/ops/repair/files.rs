@@ -10,7 +10,7 @@ use crate::contract::HostContent;
 use crate::deployment;
 use crate::host::{self, OwnedContent, OwnedFile};
 use crate::name::Generation;
-use crate::ops::install::{Again, again};
+use crate::ops::deploy::{Again, again};
 use crate::ops::ordering::{self, UNIT_DIR};
 use crate::ops::repair::Work;
 use crate::ops::verify::Thing;
@@ -115,10 +115,19 @@ impl Work<'_> {
             ));
         }
         let again = self.again(survey, bad.subject, again)?;
-        match again.texts.get(&file) {
-            Some(text) if fits(text.as_bytes()) => {
-                Ok((Mend::Text(text.clone().into_bytes()), "rendered again"))
-            }
+        let copied = |f: &&RenderedFile| deployment::host_file(&f.path) == Path::new(&file);
+        if let Some(found) = again.host_files.iter().find(copied)
+            && again.files.get(&file).is_some_and(|content| fits(content))
+        {
+            // A generation's copy has the mode and the owner that the host's file is to have.
+            let copy = RenderedFile {
+                path: dir.join(&file),
+                ..found.clone()
+            };
+            return Ok((Mend::Host(Box::new(copy)), "rendered again"));
+        }
+        match again.files.get(&file) {
+            Some(content) if fits(content) => Ok((Mend::Text(content.clone()), "rendered again")),
             _ => Err(anyhow!(
                 "rendered again it is another, for the host has changed since: \
                  uninstall the container and install it again, its data stays"

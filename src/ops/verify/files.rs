@@ -92,6 +92,8 @@ pub(crate) fn check(
                 file.path.display(),
                 record.name
             )),
+            // The operator has looked at it.
+            Found::Absent if file.aside => {}
             Found::Absent => {
                 let finding = Finding::new(Defect::Missing, "");
                 bad(file.path.clone(), finding, Which::Host(file.clone()));

@@ -10,15 +10,15 @@ use crate::store::composefs::{self, Findings, Protection};
 use crate::store::settings::{Integrity, Settings};
 
 /// How the set's files are kept from changing, and why not better.
-pub(super) struct Protected {
-    pub(super) by: Protection,
+pub(crate) struct Protected {
+    pub(crate) by: Protection,
     /// A line each; empty unless the choice was ours.
-    pub(super) not_more: Vec<String>,
+    pub(crate) not_more: Vec<String>,
 }
 
 impl Protected {
     /// Tries what the host can do, if anything is asked for; what does not work is refused.
-    pub(super) fn of(root: &Root, settings: Settings) -> Result<Self> {
+    pub(crate) fn of(root: &Root, settings: Settings) -> Result<Self> {
         if settings.integrity == Integrity::None {
             return Ok(Self {
                 by: Protection::None,
@@ -36,7 +36,7 @@ impl Protected {
 }
 
 /// What overlayfs is told to make the rootfs of a generation's tree; `None` when the rootfs is a directory.
-pub(super) fn overlay(by: Protection, generation: &Path) -> Option<String> {
+pub(crate) fn overlay(by: Protection, generation: &Path) -> Option<String> {
     let verity = by == Protection::Verity;
     let tree = generation.join("tree");
     let options = || composefs::mount_options(&tree, &composefs::objects_dir(), verity);

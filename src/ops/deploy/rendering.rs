@@ -9,14 +9,14 @@ use containers_image_proxy::oci_spec::runtime::Capabilities;
 use crate::config;
 use crate::contract::builtins::BuiltIns;
 use crate::contract::values::{self, Values};
-use crate::contract::{self, Contract};
+use crate::contract::{self, Contract, HostContent};
 use crate::deployment;
 use crate::host;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation};
 use crate::ops::Host;
-use crate::ops::install::host_files::host_files;
-use crate::ops::install::protection::overlay;
+use crate::ops::deploy::host_files::all as host_files;
+use crate::ops::deploy::protection::overlay;
 use crate::render::device::Devices;
 use crate::render::directories::name_directories;
 use crate::render::files::RenderedFile;
@@ -30,23 +30,23 @@ use crate::store::composefs::Protection;
 use crate::store::{Store, StoredImage};
 
 /// What is rendered, and for whom.
-pub(super) struct Rendering<'a> {
-    pub(super) host: &'a Host<'a>,
-    pub(super) runtime: &'a Runtime,
-    pub(super) name: &'a ContainerName,
-    pub(super) generation: Generation,
-    pub(super) image: &'a StoredImage,
-    pub(super) integrity: Protection,
+pub(crate) struct Rendering<'a> {
+    pub(crate) host: &'a Host<'a>,
+    pub(crate) runtime: &'a Runtime,
+    pub(crate) name: &'a ContainerName,
+    pub(crate) generation: Generation,
+    pub(crate) image: &'a StoredImage,
+    pub(crate) integrity: Protection,
 }
 
 impl Rendering<'_> {
-    pub(super) fn built_ins(&self, contract: &Contract) -> Result<BuiltIns> {
+    pub(crate) fn built_ins(&self, contract: &Contract) -> Result<BuiltIns> {
         let id = (self.name, self.generation);
         built_ins(id, self.image, &self.runtime.path, contract)
     }
 
     /// Renders; `rootfs` is where the image's files can be looked at.
-    pub(super) fn render(
+    pub(crate) fn render(
         &self,
         contract: &Contract,
         values: &Values,
@@ -100,30 +100,42 @@ pub(crate) fn built_ins(
 }
 
 /// The files of a generation beside its rootfs and its record, by their paths in it.
-pub(super) fn texts(rendered: &Rendered) -> Result<BTreeMap<String, String>> {
-    let mut launch =
-        serde_json::to_string_pretty(&rendered.launch).context("writing launch.json")?;
-    launch.push('\n');
-    let mut texts = BTreeMap::from([
-        ("config.json".to_owned(), rendered.config_json()?),
-        ("launch.json".to_owned(), launch),
+pub(crate) fn files(
+    rendered: &Rendered,
+    host_files: &[RenderedFile],
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::from([
+        (
+            "config.json".to_owned(),
+            rendered.config_json()?.into_bytes(),
+        ),
+        (
+            "launch.json".to_owned(),
+            rendered.launch_json()?.into_bytes(),
+        ),
     ]);
     for unit in &rendered.units {
-        texts.insert(format!("units/{}", unit.name), unit.text.clone());
+        files.insert(format!("units/{}", unit.name), unit.text.clone().into());
     }
-    Ok(texts)
+    for file in host_files {
+        if let HostContent::File(content) = &file.content {
+            let path = deployment::host_file(&file.path);
+            files.insert(path.display().to_string(), content.clone());
+        }
+    }
+    Ok(files)
 }
 
 /// The checksums of these files, as the record keeps them.
-pub(super) fn checksums(texts: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let sum = |(path, text): (&String, &String)| (path.clone(), host::checksum(text.as_bytes()));
-    texts.iter().map(sum).collect()
+pub(crate) fn checksums(files: &BTreeMap<String, Vec<u8>>) -> BTreeMap<String, String> {
+    let sum = |(path, content): (&String, &Vec<u8>)| (path.clone(), host::checksum(content));
+    files.iter().map(sum).collect()
 }
 
 /// What an installed generation was made of.
 pub(crate) struct Again {
     /// The files beside its rootfs, by their paths in the generation.
-    pub(crate) texts: BTreeMap<String, String>,
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Its files for the host.
     pub(crate) host_files: Vec<RenderedFile>,
 }
@@ -166,14 +178,11 @@ pub(crate) fn again(host: &Host, record: &Record, image: &StoredImage) -> Result
     let rendered = of
         .render(&contract, &values, &rootfs)
         .with_context(rendering)?;
+    let tmpfiles = rendered.tmpfiles.as_deref();
+    let host_files = host_files(&record.name, &contract, &values, tmpfiles)?;
     Ok(Again {
-        texts: texts(&rendered)?,
-        host_files: host_files(
-            &record.name,
-            &contract,
-            &values,
-            rendered.tmpfiles.as_deref(),
-        )?,
+        files: files(&rendered, &host_files)?,
+        host_files,
     })
 }
 

@@ -15,14 +15,14 @@ use crate::name::ContainerName;
 
 /// What the operator gave for the whole set.
 #[derive(Debug)]
-pub(super) struct SetGiven {
+pub(crate) struct SetGiven {
     set: Vec<(String, String)>,
     file: Option<(PathBuf, toml::Table)>,
 }
 
 impl SetGiven {
     /// Reads the values file's text.
-    pub(super) fn new(set: &[(String, String)], file: Option<&(PathBuf, String)>) -> Result<Self> {
+    pub(crate) fn new(set: &[(String, String)], file: Option<&(PathBuf, String)>) -> Result<Self> {
         let file = file
             .map(|(path, text)| {
                 let table: toml::Table = parse::document(text)
@@ -37,7 +37,7 @@ impl SetGiven {
     }
 
     /// Refuses values that no image of the set takes; a lone image's own check says it better.
-    pub(super) fn check(&self, images: &[(&ContainerName, &Manifest)]) -> Result<()> {
+    pub(crate) fn check(&self, images: &[(&ContainerName, &Manifest)]) -> Result<()> {
         if images.len() < 2 {
             return Ok(());
         }
@@ -71,7 +71,7 @@ impl SetGiven {
     }
 
     /// What is meant for one image, `alone` in its set or not.
-    pub(super) fn of(&self, name: &ContainerName, manifest: &Manifest, alone: bool) -> Given {
+    pub(crate) fn of(&self, name: &ContainerName, manifest: &Manifest, alone: bool) -> Given {
         let mine = |key: &str| -> Option<String> {
             match key.rsplit_once('.') {
                 Some((to, key)) if to == name.as_str() => Some(key.to_owned()),

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::hint::Hinted;
 use crate::ops::Host;
-use crate::ops::install::plan::Changes;
-use crate::ops::install::prepare::Prepared;
+use crate::ops::deploy::Coming;
+use crate::ops::ordering::Changes;
 use crate::root::Root;
 use crate::systemd::analyze::complaints;
 
@@ -20,7 +20,7 @@ use crate::systemd::analyze::complaints;
 const BOOT_TARGET: &str = "multi-user.target";
 
 /// Asks systemd; only on a running host, whose units it can see.
-pub(super) fn run(host: &Host, news: &[&Prepared], changes: &Changes) -> Result<()> {
+pub(crate) fn run(host: &Host, news: &[Coming], changes: &Changes) -> Result<()> {
     if !host.systemd.is_running() || news.is_empty() {
         return Ok(());
     }
@@ -31,7 +31,7 @@ pub(super) fn run(host: &Host, news: &[&Prepared], changes: &Changes) -> Result<
     let path = staged.path().display().to_string();
     let names: Vec<&str> = news
         .iter()
-        .flat_map(|p| p.units().map(|(unit, _)| unit.as_str()))
+        .flat_map(|p| p.units.iter().map(|(unit, _)| unit.as_str()))
         .collect();
     let found: Vec<String> = complaints(&[BOOT_TARGET], &path)?
         .into_iter()
@@ -47,14 +47,14 @@ pub(super) fn run(host: &Host, news: &[&Prepared], changes: &Changes) -> Result<
 }
 
 /// Lays the set out as it will be: units, order drop-ins, and the links by which the boot wants them.
-fn write(units: &Root, news: &[&Prepared], changes: &Changes) -> Result<()> {
+fn write(units: &Root, news: &[Coming], changes: &Changes) -> Result<()> {
     let wants = format!("/{BOOT_TARGET}.wants");
     units.create_dir_all(&wants, 0o755)?;
-    for prepared in news {
-        for (unit, text) in prepared.units() {
+    for coming in news {
+        for (unit, text) in coming.units {
             units.replace(format!("/{unit}"), text.as_bytes(), 0o644)?;
         }
-        let service = prepared.record.name.service();
+        let service = coming.record.name.service();
         units.point(
             format!("{wants}/{service}"),
             Path::new(&format!("../{service}")),

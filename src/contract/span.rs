@@ -18,7 +18,7 @@ const UNITS: [(&[&str], f64); 9] = [
 ];
 
 /// The span that `text` means.
-pub(crate) fn parse(text: &str) -> Result<Duration> {
+pub fn parse(text: &str) -> Result<Duration> {
     let wrong = || anyhow!("`{text}` is no time span such as `10s` or `1min 30s`");
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -1,0 +1,141 @@
+//! `rollback`: a container taken back to an earlier generation. It asks nobody: all that it needs lies on disk.
+
+use anyhow::{Result, anyhow};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::deployment;
+use crate::hint::Hinted;
+use crate::name::{ContainerName, Generation};
+use crate::ops::Host;
+use crate::ops::changes::{Change, Subject};
+use crate::ops::deploy::Incoming;
+use crate::ops::deploy::diff::{self, FileDiff};
+use crate::ops::deploy::switch::{Failed, Move, Switch};
+use crate::ops::update::{Made, WentBack, described};
+use crate::state::{self, Event, Lifecycle, Record, What};
+
+/// What is to be taken back.
+#[derive(Debug)]
+pub struct Request {
+    /// The container.
+    pub name: ContainerName,
+    /// To which generation; absent: the one before the live one.
+    pub to: Option<Generation>,
+    /// Show what would be done; nothing is changed.
+    pub dry_run: bool,
+    /// The time of this request: seconds since 1970-01-01 00:00 UTC.
+    pub now: i64,
+}
+
+/// What became of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Outcome {
+    /// Nothing was changed: this is what would be done.
+    pub dry_run: bool,
+    /// The container.
+    pub name: ContainerName,
+    /// Its generation before.
+    pub from: Generation,
+    /// Its generation now.
+    pub to: Generation,
+    /// The image's reference.
+    pub image: String,
+    /// The manifest's digest.
+    pub digest: String,
+    /// Its units and its configuration, as far as they change.
+    pub files: Vec<FileDiff>,
+    /// What changes beside them.
+    pub change: Made,
+    /// What the operator should know.
+    pub notes: Vec<String>,
+}
+
+/// Rolls back.
+pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
+    let lock = host.write_lock("rollback")?;
+    let name = &request.name;
+    let records = state::installed(host.root)?;
+    let from = state::require(host.root, name)?;
+    let generation = target(host, &from, request.to)?;
+    let to = Incoming::kept(host.root, name, generation)?;
+    let moves = vec![Move {
+        from: from.clone(),
+        to,
+    }];
+    let switch = Switch::plan(host, moves, &records)?;
+    let to = switch.moves[0].to.record().clone();
+    let mut outcome = Outcome {
+        dry_run: request.dry_run,
+        name: name.clone(),
+        from: from.generation,
+        to: generation,
+        image: to.image.clone(),
+        digest: to.manifest_digest.clone(),
+        files: diff::of(host.root, &switch.moves[0])?,
+        change: described(&switch),
+        notes: vec![format!(
+            "code, configuration and host files go back; what `{name}` keeps below /var/lib stays as it is"
+        )],
+    };
+    if request.dry_run {
+        return Ok(outcome);
+    }
+    let mut life = Lifecycle::read(host.root, name)?;
+    life.add(Event::of(What::RolledBack, &to, request.now));
+    life.forgive(&to.manifest_digest);
+    if from.manifest_digest != to.manifest_digest {
+        // Else the next update would bring back what was just left.
+        let reason = format!("rolled back to generation {generation}");
+        life.condemn(&from.manifest_digest, request.now, reason);
+    }
+    let lives = [(name.clone(), life)];
+    match switch.make(host, (None, &lock), "rollback", &lives) {
+        Ok(switched) => {
+            outcome.change.downtime = switched.downtime.map(|time| time.as_secs_f64());
+            host.changed("rollback", &Change::RolledBack(Subject::of(&to)));
+            Ok(outcome)
+        }
+        Err(failed) => Err(explained(failed, &from)),
+    }
+}
+
+fn explained(failed: Failed, from: &Record) -> anyhow::Error {
+    let Record {
+        name, generation, ..
+    } = from;
+    if failed.went_back {
+        let what = format!("the rollback of `{name}` failed, generation {generation} runs again");
+        return failed.error.context(WentBack(what));
+    }
+    failed.error.context(format!("rolling `{name}` back"))
+}
+
+/// The generation to go to.
+fn target(host: &Host, from: &Record, to: Option<Generation>) -> Result<Generation> {
+    let name = &from.name;
+    let there = deployment::generations(host.root, name)?;
+    let list = || {
+        let numbers: Vec<String> = there.iter().map(ToString::to_string).collect();
+        format!(
+            "on disk are {}; `bedplate history {name}` tells of all",
+            numbers.join(", ")
+        )
+    };
+    match to {
+        Some(to) if to == from.generation => {
+            Err(anyhow!("generation {to} of `{name}` is live already")).hint(list())
+        }
+        Some(to) if !there.contains(&to) => {
+            Err(anyhow!("generation {to} of `{name}` is not on disk")).hint(list())
+        }
+        Some(to) => Ok(to),
+        None => {
+            let earlier = there.iter().rev().find(|number| **number < from.generation);
+            earlier
+                .copied()
+                .ok_or_else(|| anyhow!("`{name}` has no generation before {}", from.generation))
+                .hint(list())
+        }
+    }
+}
