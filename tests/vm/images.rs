@@ -72,6 +72,16 @@ pub(crate) fn small() -> Result<&'static Path> {
     })
 }
 
+/// Another version of a small image, in a directory of the story's: what it does by default, and what its manifest says
+/// after `[service]`.
+pub(crate) fn version(dir: &Path, script: &str, service: &str) -> Result<()> {
+    let program = fs::read(host::payload()?)?;
+    let default = r#"default = "say up; tell STATUS=working; tell READY=1; wait; say bye""#;
+    let manifest = MANIFEST.replace(default, &format!("default = {script:?}"));
+    let manifest = format!("{manifest}{service}\n");
+    write_layout(dir, &layer(&program, manifest.as_bytes())?)
+}
+
 /// The directory with these examples and the small ones in it.
 pub(crate) fn examples(names: &[&str]) -> Result<&'static Path> {
     static MADE: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -25,6 +25,7 @@ mod story;
 mod tutorial;
 mod uninstall;
 mod unit;
+mod update;
 mod verity;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     let lists = [
         verity::STORIES,
         cluster::STORIES,
+        update::STORIES,
         unit::STORIES,
         failing::STORIES,
         inside::STORIES,

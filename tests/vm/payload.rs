@@ -1,4 +1,4 @@
-//! What the small images of the booted stories run: what `SCRIPT` says, one step after the other, `;` between them.
+//! What the small images of the booted stories run: what its argument says, or else `SCRIPT`, one step after the other, `;` between them.
 //!
 //! | step | does |
 //! |---|---|
@@ -41,7 +41,10 @@ fn main() -> ExitCode {
     if let Err(error) = handled {
         println!("SIGTERM: {error}");
     }
-    let script = std::env::var("SCRIPT").unwrap_or_default();
+    let script = std::env::args()
+        .nth(1)
+        .or_else(|| std::env::var("SCRIPT").ok());
+    let script = script.unwrap_or_default();
     for step in script.split(';').map(str::trim) {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
         if verb == "exit" {
