@@ -628,7 +628,8 @@ fn what_is_there_already() {
         &["install", &with_file],
     );
     fs::remove_file(chapter.host.at("etc/etcd.conf")).unwrap();
-    let second = chapter.image("second", &own).reference;
+    let other = Image::new(PLAIN).file("exports/hostfs/etc/etcd.conf", "others\n");
+    let second = chapter.image("second", &other).reference;
     chapter.met(
         "Two images of one call bring the same file.",
         &["install", &with_file, &second],
