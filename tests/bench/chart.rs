@@ -9,7 +9,7 @@ use crate::place;
 use crate::report::{Row, Spread};
 
 /// Scenarios, and what a reader is told about them.
-const TITLES: [(&str, &str); 8] = [
+const TITLES: [(&str, &str); 9] = [
     ("cold-gzip", "First install: Debian base and etcd, gzip"),
     ("cold-zstd", "First install: the same, zstd"),
     ("cold-small", "First install: 41,000 small files"),
@@ -21,6 +21,10 @@ const TITLES: [(&str, &str); 8] = [
     ("update-one-layer", "Update: one small layer changed"),
     ("noop", "Install of what is installed already"),
     ("start", "Start of a container, until it is ready"),
+    (
+        "downtime",
+        "Update of a running etcd: time without an answer",
+    ),
 ];
 
 const WIDTH: f64 = 1240.0;

@@ -64,10 +64,7 @@ impl Images {
     pub(crate) fn make(parts: &[Part]) -> Result<Self> {
         let mut images = Self { made: Vec::new() };
         for part in parts {
-            let Part::Install(scenario) = part else {
-                continue;
-            };
-            for tag in scenario.images() {
+            for tag in part.images() {
                 images.need(tag)?;
             }
         }

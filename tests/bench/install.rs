@@ -13,6 +13,7 @@
 mod accounting;
 mod chart;
 mod derive;
+mod downtime;
 mod floor;
 mod images;
 mod layout;
@@ -78,6 +79,7 @@ fn bench() -> Result<()> {
         rows.extend(match part {
             Part::Install(scenario) => scenario.run(&images, &registry, runs)?,
             Part::Start => start::run(runs)?,
+            Part::Downtime => downtime::run(&images, runs)?,
         });
         report::write(&rows)?;
     }

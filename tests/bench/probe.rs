@@ -1,4 +1,5 @@
 //! Measures starts from within a guest: `bench-probe ROUNDS`, run as a unit there. It prints JSON, a line a start.
+//! `bench-probe gap PORT COMMAND` measures for how long etcd does not answer while a command runs.
 //!
 //! Four ways to start the same payload, in turn: three units, from `systemctl start` until it says that the payload
 //! is ready, and the bare runtime on bedplate's own rootfs and config.json, from its start to the payload's READY.
@@ -12,7 +13,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -41,7 +43,73 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_millis(200);
 
 fn main() -> Result<()> {
-    let rounds: usize = std::env::args().nth(1).context("ROUNDS")?.parse()?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((verb, [port, command @ ..])) if verb == "gap" => gap(port.parse()?, command),
+        Some((rounds, _)) => starts(rounds.parse()?),
+        None => bail!("ROUNDS, or `gap PORT COMMAND`"),
+    }
+}
+
+/// For how long at most nobody answers at the port while a command runs, and until somebody does again.
+fn gap(port: u16, command: &[String]) -> Result<()> {
+    let cpu_before = cpu()?;
+    let (program, arguments) = command.split_first().context("COMMAND")?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()?;
+    let (began, mut longest) = (Instant::now(), Duration::ZERO);
+    let mut silent: Option<Instant> = None;
+    let mut ended = None;
+    loop {
+        if answers(port) {
+            longest = longest.max(
+                silent
+                    .take()
+                    .map_or(Duration::ZERO, |since| since.elapsed()),
+            );
+            if ended.is_some() {
+                break;
+            }
+        } else {
+            silent.get_or_insert_with(Instant::now);
+        }
+        if ended.is_none() {
+            ended = child.try_wait()?;
+        }
+        ensure!(
+            began.elapsed() < 4 * DEADLINE,
+            "nobody answers at port {port}"
+        );
+        thread::sleep(Duration::from_millis(2));
+    }
+    let status = ended.context("it has ended")?;
+    ensure!(status.success(), "{command:?}: {status}");
+    let cpu = cpu()?.saturating_sub(cpu_before);
+    println!(
+        "{}",
+        json!({"gap_s": longest.as_secs_f64(), "command_s": began.elapsed().as_secs_f64(), "cpu_s": cpu.as_secs_f64()})
+    );
+    Ok(())
+}
+
+/// Whether etcd says at this port that it is healthy.
+fn answers(port: u16) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.contains(r#""health":"true""#))
+}
+
+/// Starts the payload so often in each way.
+fn starts(rounds: usize) -> Result<()> {
     let socket = bundle()?;
     // The first round only warms up.
     for round in 0..=rounds {

@@ -6,6 +6,7 @@
 use anyhow::{Result, bail};
 
 use crate::accounting;
+use crate::downtime;
 use crate::images::Images;
 use crate::place;
 use crate::registry::Registry;
@@ -29,8 +30,9 @@ const ALL: &[Tool] = &[Bedplate, Podman, Containerd, Umoci, Floor];
 /// Debian 12's umoci knows no zstd.
 const ZSTD: &[Tool] = &[Bedplate, Podman, Containerd, Floor];
 
-/// The one that is not about installing.
+/// Those that are not about installing.
 const START: &str = "start";
+const DOWNTIME: &str = "downtime";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,8 @@ pub(crate) enum Part {
     Install(Scenario),
     /// How a container starts.
     Start,
+    /// How long one is away while it is updated.
+    Downtime,
 }
 
 /// All of the first kind.
@@ -74,7 +78,7 @@ const fn scenario(
 /// Those that a list with commas between them names; all without one.
 pub(crate) fn wanted(list: Option<&str>) -> Result<Vec<Part>> {
     let all = SCENARIOS.iter().copied().map(Part::Install);
-    let all: Vec<Part> = all.chain([Part::Start]).collect();
+    let all: Vec<Part> = all.chain([Part::Start, Part::Downtime]).collect();
     let Some(list) = list.filter(|l| !l.is_empty()) else {
         return Ok(all);
     };
@@ -94,6 +98,16 @@ impl Part {
         match self {
             Self::Install(scenario) => scenario.name,
             Self::Start => START,
+            Self::Downtime => DOWNTIME,
+        }
+    }
+
+    /// The images that it needs.
+    pub(crate) fn images(&self) -> Vec<&'static str> {
+        match self {
+            Self::Install(scenario) => scenario.images().collect(),
+            Self::Start => Vec::new(),
+            Self::Downtime => downtime::IMAGES.into(),
         }
     }
 }

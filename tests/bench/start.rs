@@ -51,28 +51,15 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
     let dir = place::stores("start");
     fs::create_dir_all(dir.join("images"))?;
     image(&dir.join("images/start"))?;
-    let root = host::output(place::project("tests/bench/guest"), &[], None)?;
-    let probe = host::static_program("--example", "bench-probe")?;
     let containers = dir.join("containers");
-    for made in [&containers, &dir.join("guest")] {
-        fs::create_dir_all(made)?;
-    }
-    let show = |outside: &Path, inside: &str| format!("--bind-ro={}:{inside}", outside.display());
+    fs::create_dir_all(&containers)?;
     let options = [
-        show(Path::new(place::BEDPLATE), "/usr/bin/bedplate"),
-        show(host::launcher()?, "/usr/libexec/bedplate/launch"),
-        show(&probe, "/usr/bin/bench-probe"),
         show(host::payload()?, "/opt/bench/payload"),
         show(&dir.join("images"), "/images"),
         format!("--bind={}:/var/lib/containers", containers.display()),
     ];
     eprintln!("bench: start: booting a guest");
-    let guest = Machine::start(
-        Path::new(root.trim_end()),
-        &dir.join("guest"),
-        "bench",
-        &options,
-    )?;
+    let guest = boot(&dir, &options)?;
     let measured = measure(&guest, rounds.max(LEAST));
     match &measured {
         Ok(_) => guest.shut_down()?,
@@ -80,6 +67,30 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
     }
     let lines = measured?;
     TOOLS.iter().map(|tool| row(tool, &lines)).collect()
+}
+
+/// What systemd-nspawn is told so that the guest sees a file or directory.
+pub(crate) fn show(outside: &Path, inside: &str) -> String {
+    format!("--bind-ro={}:{inside}", outside.display())
+}
+
+/// Boots a guest with podman and bedplate in it, and the probe; it sees what the options show beside.
+pub(crate) fn boot(dir: &Path, options: &[String]) -> Result<Machine> {
+    let root = host::output(place::project("tests/bench/guest"), &[], None)?;
+    let probe = host::static_program("--example", "bench-probe")?;
+    fs::create_dir_all(dir.join("guest"))?;
+    let mut all = vec![
+        show(Path::new(place::BEDPLATE), "/usr/bin/bedplate"),
+        show(host::launcher()?, "/usr/libexec/bedplate/launch"),
+        show(&probe, "/usr/bin/bench-probe"),
+    ];
+    all.extend_from_slice(options);
+    Machine::start(
+        Path::new(root.trim_end()),
+        &dir.join("guest"),
+        "bench",
+        &all,
+    )
 }
 
 fn measure(guest: &Machine, rounds: usize) -> Result<Vec<Value>> {
@@ -108,12 +119,12 @@ fn measure(guest: &Machine, rounds: usize) -> Result<Vec<Value>> {
 }
 
 /// Lines of shell that write a file.
-fn file(path: &str, text: &str) -> String {
+pub(crate) fn file(path: &str, text: &str) -> String {
     format!("mkdir -p \"$(dirname {path})\"\ncat >{path} <<'END'\n{text}END\n")
 }
 
 /// Runs lines of shell in the guest.
-fn inside(init: &str, script: &str) -> Result<String> {
+pub(crate) fn inside(init: &str, script: &str) -> Result<String> {
     let mut command = Command::new("nsenter");
     command.args(["--target", init, "--all", "--", "env", "-i", "HOME=/root"]);
     command.args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "timeout", "300"]);

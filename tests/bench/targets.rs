@@ -54,6 +54,7 @@ fn targets(rows: &[Row]) -> Vec<Target> {
     let mut all: Vec<Target> = COLD.iter().flat_map(|name| cold(rows, name)).collect();
     all.extend(later(rows));
     all.extend(start(rows));
+    all.push(downtime(rows));
     all
 }
 
@@ -162,6 +163,17 @@ fn start(rows: &[Row]) -> [Target; 3] {
             0.0,
         ),
     ]
+}
+
+/// Of an update of what runs.
+fn downtime(rows: &[Row]) -> Target {
+    let wall = |tool| median(rows, "downtime", tool, WALL);
+    target(
+        "downtime: update / pull and restart with podman",
+        ratio(wall("bedplate"), wall("podman")),
+        1.0,
+        0.5,
+    )
 }
 
 fn median(rows: &[Row], scenario: &str, tool: &str, value: Value) -> Option<f64> {
