@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment;
 use crate::name::{ContainerName, Generation, UnitName};
-use crate::root::{Kind, Root};
+use crate::root::{Attributes, Kind, Metadata, Root};
 use crate::state::JOURNAL;
 use crate::systemd::Systemd;
 use crate::systemd::links::LINKS;
@@ -107,6 +107,9 @@ pub(crate) enum Before {
         mode: u32,
         /// Its user and group.
         owner: (u32, u32),
+        /// Its extended attributes.
+        #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+        attributes: Attributes,
     },
     /// A symbolic link.
     Link {
@@ -125,13 +128,13 @@ impl Before {
             }),
             Some(_) => {
                 let content = root.read(path)?.unwrap_or_default();
-                let mode = root.mode(path)?;
-                let owner = root.owner(path)?;
+                let found = root.metadata(path)?;
                 root.replace(Path::new(JOURNAL).join(&backup), &content, 0o600)?;
                 Ok(Self::File {
                     backup,
-                    mode,
-                    owner,
+                    mode: found.mode,
+                    owner: found.owner,
+                    attributes: found.attributes,
                 })
             }
         }
@@ -146,14 +149,19 @@ impl Before {
             Self::File {
                 backup,
                 mode,
-                owner: (uid, gid),
+                owner,
+                attributes,
             } => {
                 // The backup was on disk before the step was: it is missing only if an undo that was cut short
                 // has restored it already.
                 match root.read(Path::new(JOURNAL).join(backup))? {
                     Some(content) => {
-                        root.replace(path, &content, *mode)?;
-                        root.own(path, *uid, *gid)
+                        let metadata = Metadata {
+                            mode: *mode,
+                            owner: *owner,
+                            attributes: attributes.clone(),
+                        };
+                        root.restore(path, &content, &metadata)
                     }
                     None => Ok(()),
                 }
@@ -214,9 +222,14 @@ impl<'a> Undo<'a> {
                 self.stale = true;
             }
             Step::RemoveDir { path, mode, owner } => {
-                if !self.root.create_dir_all(path, *mode)?.is_empty() {
-                    self.root.own(path, owner.0, owner.1)?;
-                }
+                self.root.create_dir_all(path, *mode)?;
+                // Also when it is there: an undo that was cut short may have made it, and no more.
+                let metadata = Metadata {
+                    mode: *mode,
+                    owner: *owner,
+                    ..Metadata::default()
+                };
+                self.root.dress(path, &metadata)?;
             }
             Step::Reload => self.stale = true,
             Step::Enable { units } => {
