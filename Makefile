@@ -118,7 +118,7 @@ check-booted: ## real systemd in nspawn
 check-machine: ## a whole machine under qemu: fs-verity
 	tests/check machine
 
-check-crash: ## SIGKILL at 200 moments of an import, and of a prune: nothing is lost
+check-crash: ## SIGKILL after every change of the host, and at 200 moments of an import and a prune: nothing is lost
 	tests/check crash
 
 bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
