@@ -17,6 +17,10 @@ pub(crate) const UP: Duration = Duration::from_secs(40);
 /// Where a guest whose own crun does not work on this host sees a newer one.
 const NEWER_CRUN: &str = "/opt/crun/crun";
 
+/// Where packages put what runs at boot, and what says that it does.
+const RECOVER: &str = "/usr/lib/systemd/system/bedplate-recover.service";
+const PRESET: &str = "/usr/lib/systemd/system-preset/50-bedplate.preset";
+
 /// The runtimes that bedplate is tried with in the guests of [`boot`]: crun and runc, on every host.
 pub(crate) fn runtimes(suite: Suite) -> Result<Vec<&'static str>> {
     let mut runtimes = suite.runtimes()?.to_vec();
@@ -28,7 +32,10 @@ pub(crate) fn runtimes(suite: Suite) -> Result<Vec<&'static str>> {
 
 /// A booted guest that sees the small images.
 pub(crate) fn boot(story: &Story, suite: Suite) -> Result<Guest> {
-    let mut guest = Guest::new(story, suite)?.bind(images::small()?, images::INSIDE);
+    let mut guest = Guest::new(story, suite)?
+        .bind(images::small()?, images::INSIDE)
+        .bind(&host::project("dist/bedplate-recover.service"), RECOVER)
+        .bind(&host::project("dist/bedplate.preset"), PRESET);
     if !suite.runtimes()?.contains(&"crun") {
         guest = guest.bind(host::newer_crun()?, "/opt/crun");
     }
