@@ -1,6 +1,6 @@
 //! A crash after every change: the program ends right after each system call that changes the host outside of the
 //! object store and the staging directory, each step of the journal among them, and at random ones inside of the two.
-//! Then the host is as before or as after, whole, with nothing left over.
+//! Then the host is as before or as after, whole, with nothing left over. On the way a reader sees one or the other.
 //!
 //! A verb is an entry of [`VERBS`]. `make check-crash` (`BEDPLATE_POINTS`) takes every change, else a sample is taken;
 //! `BEDPLATE_SEED` gives others.
@@ -14,6 +14,7 @@ use std::sync::Mutex;
 use std::thread;
 
 use rustix::fs::{CWD, Gid, Uid, XattrFlags};
+use serde_json::Value;
 
 use crate::crash::{random, seed};
 use crate::host::{Host, Listing, assert_same};
@@ -23,7 +24,7 @@ use crate::store::{assert_whole, files, repo};
 use crate::tracer::{self, Change};
 
 /// How many changes of each verb a sample takes, outside and inside.
-const SAMPLE: (usize, usize) = (6, 2);
+const SAMPLE: (usize, usize) = (5, 1);
 
 /// How many inside of the store and the staging directory are taken of each verb otherwise.
 const INSIDE: usize = 50;
@@ -253,6 +254,27 @@ fn place(host: &Host, change: &Change) -> Place {
         .unwrap_or(Place::Elsewhere)
 }
 
+/// Whether it is one that readers look at first.
+fn is_own(host: &Host, change: &Change) -> bool {
+    let own = host.at("var/lib/bedplate/containers");
+    change.paths.iter().any(|path| path.starts_with(&own))
+}
+
+/// What a reader is told of each container: what changes at the commit, and not before or after.
+fn list(host: &Host) -> Vec<String> {
+    let listed: Value = serde_json::from_str(&host.ok(&["list", "--json"])).unwrap();
+    let containers = listed.as_array().unwrap().iter();
+    let told = ["name", "generation", "image", "digest"];
+    containers
+        .map(|container| told.map(|key| container[key].to_string()).join(" "))
+        .collect()
+}
+
+/// Whether every change is wanted.
+fn is_full() -> bool {
+    std::env::var_os("BEDPLATE_POINTS").is_some()
+}
+
 /// Changes that are not on the host and no business of it: what skopeo remembers of where blobs were, and what a
 /// test redirects.
 fn is_known_elsewhere(path: &Path) -> bool {
@@ -313,15 +335,26 @@ impl<'a> Tried<'a> {
         (verb.prepare)(&pattern, images);
         let (old, new) = (copy(&pattern), copy(&pattern));
         let mut changes = Changes::default();
+        let mut lists = vec![list(&new)];
         let run = tracer::run(&new, &(verb.args)(images), &mut |change| {
             match place(&new, change) {
-                Place::Outside => changes.outside.push(Seen::new(&new, change)),
+                Place::Outside => {
+                    // It holds the lock, and stands still until this reader has ended.
+                    if is_full() || is_own(&new, change) {
+                        lists.push(list(&new));
+                    }
+                    changes.outside.push(Seen::new(&new, change));
+                }
                 Place::Inside => changes.inside += 1,
                 Place::Elsewhere => changes.elsewhere.extend(change.paths.iter().cloned()),
             }
             false
         });
         run.unwrap().ok();
+        lists.push(list(&new));
+        println!("{}: looked at {} times meanwhile", verb.name, lists.len());
+        lists.dedup();
+        assert!(lists.len() <= 2, "{}: {lists:#?}", verb.name);
         for path in &changes.elsewhere {
             assert!(is_known_elsewhere(path), "{}", path.display());
         }
@@ -419,7 +452,7 @@ impl<'a> Tried<'a> {
                 .map(|(from, to)| 1 + from + at(random(&mut state), to - from))
                 .collect()
         };
-        let (count, inside) = if std::env::var_os("BEDPLATE_POINTS").is_some() {
+        let (count, inside) = if is_full() {
             ((1..=outside).collect(), some(INSIDE, inside))
         } else {
             (some(SAMPLE.0, outside), some(SAMPLE.1, inside))
