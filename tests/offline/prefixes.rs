@@ -69,6 +69,30 @@ const VERBS: &[Verb] = &[
         is_whole: true,
     },
     Verb {
+        name: "update",
+        prepare: |host, images| {
+            host.ok(&["install", &images.kept.reference]);
+            let [etcd, flanneld] = images.version("one");
+            host.ok(&["install", &etcd.reference, &flanneld.reference]);
+            changed_by_the_operator(host);
+            images.version("two");
+        },
+        args: |_| vec!["update", "etcd", "flanneld"],
+        is_whole: true,
+    },
+    Verb {
+        name: "rollback",
+        prepare: |host, images| {
+            let [etcd, flanneld] = images.version("one");
+            host.ok(&["install", &etcd.reference, &flanneld.reference]);
+            images.version("two");
+            host.ok(&["update", "etcd", "flanneld"]);
+            changed_by_the_operator(host);
+        },
+        args: |_| vec!["rollback", "etcd"],
+        is_whole: true,
+    },
+    Verb {
         name: "recover from an install",
         prepare: |host, images| {
             host.ok(&["install", &images.kept.reference]);
@@ -119,37 +143,53 @@ const VERBS: &[Verb] = &[
 
 /// What is installed; on disk until it is dropped.
 struct Images {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     kept: Layout,
     etcd: Layout,
     flanneld: Layout,
 }
 
 impl Images {
-    /// A set of two with everything that an install writes: units, links, order drop-ins for the host's unit as well,
-    /// host files of several owners in directories of their own. Another shares half of its content with them.
     fn write() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let set = |name: &str, order: &str| {
-            let manifest = format!("contract = 1\n[service]\nbefore = ['cri']\n{order}\n");
-            Image::new(&manifest)
-                .file(&format!("exports/hostfs/etc/{name}/{name}.conf"), "x\n")
-                .file(&format!("exports/hostfs/etc/{name}/more/a"), "y\n")
-                .symlink(&format!("exports/hostfs/etc/{name}/link"), "more/a")
-                .dir(&format!("exports/hostfs/etc/{name}/owned"), 0o750, 7)
-                .file("exports/tmpfiles.hbs", "d /run/x 0755 root root -\n")
-                .file("usr/share/own", format!("{name}\n").repeat(2000))
-                .file("usr/share/both", "both\n".repeat(5000))
-                .write(&dir.path().join(name))
-        };
         let kept = Image::new(PLAIN).file("usr/share/both", "both\n".repeat(5000));
+        let [etcd, flanneld] = set("").map(|(name, image)| image.write(&dir.path().join(name)));
         Self {
             kept: kept.write(&dir.path().join("kept")),
-            etcd: set("etcd", "provides = ['store']"),
-            flanneld: set("flanneld", "requires = ['store']"),
-            _dir: dir,
+            etcd,
+            flanneld,
+            dir,
         }
     }
+
+    /// A version of the set, under references that every version has.
+    fn version(&self, version: &str) -> [Layout; 2] {
+        let dir = self.dir.path().join("versions");
+        set(version).map(|(name, image)| image.write(&dir.join(name)))
+    }
+}
+
+/// A set of two with everything that an install writes: units, links, order drop-ins for the host's unit as well,
+/// host files of several owners in directories of their own. The kept one shares half of its content with them.
+fn set(version: &str) -> [(&'static str, Image); 2] {
+    [
+        ("etcd", "provides = ['store']"),
+        ("flanneld", "requires = ['store']"),
+    ]
+    .map(|(name, order)| {
+        let manifest = format!("contract = 1\n[service]\nbefore = ['cri']\n{order}\n");
+        let etc = format!("exports/hostfs/etc/{name}");
+        let image = Image::new(&manifest)
+            .file(&format!("{etc}/{name}.conf"), format!("x {version}\n"))
+            .file(&format!("{etc}/more/a"), format!("y {version}\n"))
+            .file(&format!("{etc}/only{version}/b"), "z\n")
+            .symlink(&format!("{etc}/link"), &format!("more/a{version}"))
+            .dir(&format!("{etc}/owned"), 0o750, 7)
+            .file("exports/tmpfiles.hbs", "d /run/x 0755 root root -\n")
+            .file("usr/share/own", format!("{name} {version}\n").repeat(2000))
+            .file("usr/share/both", "both\n".repeat(5000));
+        (name, image)
+    })
 }
 
 /// Host files with an owner, a mode and an attribute of the operator's, and one with another content.
@@ -254,10 +294,16 @@ fn place(host: &Host, change: &Change) -> Place {
         .unwrap_or(Place::Elsewhere)
 }
 
-/// Whether it is one that readers look at first.
+/// Whether it is one of those by which containers come and go.
 fn is_own(host: &Host, change: &Change) -> bool {
-    let own = host.at("var/lib/bedplate/containers");
-    change.paths.iter().any(|path| path.starts_with(&own))
+    let (own, journal) = (
+        host.at("var/lib/bedplate/containers"),
+        host.at("var/lib/bedplate/journal/transaction"),
+    );
+    change
+        .paths
+        .iter()
+        .any(|path| path.ends_with("current") || path.parent() == Some(&own) || *path == journal)
 }
 
 /// What a reader is told of each container: what changes at the commit, and not before or after.
