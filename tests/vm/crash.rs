@@ -38,6 +38,7 @@ wait $victim
 /// Kills each at lines of its journal: all with `BEDPLATE_POINTS`, else every third, on the other system another third.
 fn crash(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
+    product::add_units(&guest, &[SERVICE])?;
     let images = SET.map(product::image);
     let mut install = vec!["bedplate", "install", "--now"];
     install.extend(images.iter().map(String::as_str));
@@ -111,6 +112,7 @@ fn recovered(guest: &Guest, by_hand: bool) -> Result<()> {
 /// The power goes in the middle of an install.
 fn at_boot(story: &Story, suite: Suite) -> Result<()> {
     let mut guest = product::boot(story, suite)?;
+    product::add_units(&guest, &[SERVICE])?;
     let image = product::image("payload");
     guest.ok(&["bedplate", "install", "--now", &image])?;
     guest.ok(&["systemctl", "preset", "--quiet", SERVICE])?;
