@@ -172,13 +172,13 @@ impl FromStr for ImageRef {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::checked(text).map(Self::from_here)
+        Self::checked(text).map(Self::absolute)
     }
 }
 
 impl ImageRef {
     /// The same with its path, if it has one, from the root on.
-    fn from_here(self) -> Self {
+    fn absolute(self) -> Self {
         let (path, tag) = match self.transport {
             Transport::Oci | Transport::OciArchive | Transport::DockerArchive => {
                 let at = self.rest.find(':').unwrap_or(self.rest.len());

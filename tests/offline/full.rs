@@ -134,6 +134,78 @@ fn at_any_point(scarce: Scarce, disk: &[&str]) {
     assert_no_garbage(&host);
 }
 
+#[test]
+fn no_bytes_left_while_updating() {
+    if namespace::own("full::no_bytes_left_while_updating") {
+        update_at_any_point(Scarce::Bytes, &["-t", "tmpfs", "-o", "size=64m", "none"]);
+    }
+}
+
+/// Updates with less room than the new image needs: the old version is live, and the room is free again.
+fn update_at_any_point(scarce: Scarce, disk: &[&str]) {
+    let host = Host::new();
+    let root = host.root();
+    let _mounted = Mounted::over(&root, disk);
+    let small = Image::new(PLAIN).file("exports/hostfs/etc/large.conf", "one\n");
+    let layout = host.image("large", &small);
+    host.ok(&["install", &layout.reference]);
+    fs::remove_dir_all(&layout.dir).unwrap();
+    image(&host);
+    // What was tried is remembered where there is room for it.
+    let live = || {
+        let mut listing = host.listing();
+        listing.retain(|path, _| !path.ends_with("lifecycle.toml"));
+        listing
+    };
+    let back = || {
+        host.ok(&["rollback", "large"]);
+        let newest = host.ok(&["history", "large", "--json"]);
+        let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
+        let newest =
+            newest["generations"].as_array().unwrap().last().unwrap()["generation"].clone();
+        fs::remove_dir_all(host.at(&format!("var/lib/bedplate/containers/large/{newest}")))
+            .unwrap();
+        host.ok(&["prune"]);
+    };
+    let need = {
+        let before = scarce.free(&root);
+        host.ok(&["update", "large"]);
+        before - scarce.free(&root)
+    };
+    back();
+    let (listing, on_disk) = (live(), du(&host));
+    let coarse = (0..8).map(|eighth| need * eighth / 8);
+    let fine = (0..16).map(|more| need + more * scarce.unit() - 10 * scarce.unit());
+    let mut ends = Vec::new();
+    for free in coarse.chain(fine) {
+        scarce.leave(&root, free);
+        let run = host.run(&["update", "large", "--retry"]);
+        println!("{free} of {need}: {}\n{}", run.status, run.stderr);
+        if run.status == 1 {
+            assert!(
+                run.failed(1)
+                    .ends_with("`bedplate prune` removes what nobody needs")
+            );
+            host.ok(&["verify"]);
+            host.ok(&["prune"]);
+            scarce.free_all(&root);
+        } else {
+            scarce.free_all(&root);
+            host.ok(&["recover"]);
+            host.ok(&["verify"]);
+            back();
+        }
+        assert_same(&listing, &live());
+        assert!(
+            du(&host).abs_diff(on_disk) <= 8192,
+            "{} is not {on_disk}",
+            du(&host)
+        );
+        ends.push(run.status);
+    }
+    assert_eq!((&ends[..8], ends.last()), (&[1; 8][..], Some(&0)));
+}
+
 /// What an install needs for good, after which the image is gone again.
 fn need(host: &Host, image: &Layout, scarce: Scarce) -> u64 {
     let before = scarce.free(&host.root());

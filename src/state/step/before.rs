@@ -67,20 +67,36 @@ impl Before {
                 owner,
                 attributes,
             } => {
-                // The backup was on disk before the step was: it is missing only if an undo that was cut short
-                // has restored it already.
-                match root.read(Path::new(JOURNAL).join(backup))? {
-                    Some(content) => {
-                        let metadata = Metadata {
-                            mode: *mode,
-                            owner: *owner,
-                            attributes: attributes.clone(),
-                        };
-                        root.restore(path, &content, &metadata)
-                    }
-                    None => Ok(()),
-                }
+                let metadata = Metadata {
+                    mode: *mode,
+                    owner: *owner,
+                    attributes: attributes.clone(),
+                };
+                put_back(root, path, &Path::new(JOURNAL).join(backup), &metadata)
             }
         }
     }
+}
+
+/// Puts a file back as it was.
+fn put_back(root: &Root, path: &Path, backup: &Path, metadata: &Metadata) -> Result<()> {
+    // The backup was on disk before the step was: it is missing only if an undo that was cut short has restored it
+    // already.
+    let Some(content) = root.read(backup)? else {
+        return Ok(());
+    };
+    // A step that was not done leaves nothing to undo, and a disk that is full may have kept it from being done.
+    if root.kind(path)? == Some(Kind::File)
+        && root.read(path)?.as_ref() == Some(&content)
+        && root.metadata(path)? == *metadata
+    {
+        return Ok(());
+    }
+    root.restore(path, &content, metadata).or_else(|error| {
+        // Where there is no room for a copy, the backup itself takes the place, if both are on one file system.
+        let moved = root.dress(backup, metadata);
+        moved
+            .and_then(|()| root.rename(backup, path))
+            .map_err(|_| error)
+    })
 }
