@@ -31,12 +31,16 @@ impl<'a> Transaction<'a> {
         verb: &str,
     ) -> Result<Self> {
         root.remove_tree(JOURNAL)?;
-        root.create_dir_all(JOURNAL, 0o700)?;
         let begin = Line::Begin {
             format: FORMAT,
             verb: verb.to_owned(),
         };
-        append(root, &begin)?;
+        let begun = root.create_dir_all(JOURNAL, 0o700);
+        if let Err(error) = begun.and_then(|_| append(root, &begin)) {
+            // Nothing has begun, and nothing of it is left, as far as that can be helped.
+            let _ = Unfinished::sweep(root);
+            return Err(error);
+        }
         Ok(Self {
             root,
             systemd,

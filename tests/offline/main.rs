@@ -47,6 +47,7 @@ mod preflight;
 mod progress;
 mod prune;
 mod readers;
+mod room;
 mod sources;
 mod update;
 mod values;

@@ -26,6 +26,8 @@ pub(crate) const STORIES: &[Told] = &[("machine-power", power)];
 const COMMANDS: &[&str] = &[
     "install oci:IMAGES/alpha:latest oci:IMAGES/beta:latest",
     "install oci:IMAGES/payload:latest",
+    "update payload --rebase oci:IMAGES/payload-full:latest",
+    "rollback payload",
     "uninstall alpha beta",
 ];
 
