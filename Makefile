@@ -24,6 +24,7 @@ zshcompdir ?= $(datadir)/zsh/site-functions
 fishcompdir ?= $(datadir)/fish/vendor_completions.d
 catalogdir ?= $(prefix)/lib/systemd/catalog
 unitdir ?= $(prefix)/lib/systemd/system
+presetdir ?= $(prefix)/lib/systemd/system-preset
 LAUNCHER := $(libexecdir)/bedplate/launch
 ifneq ($(LAUNCHER),/usr/libexec/bedplate/launch)
 export BEDPLATE_LAUNCHER := $(LAUNCHER)
@@ -78,6 +79,7 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 	install -D -m 0644 -t $(DESTDIR)$(catalogdir) dist/bedplate.catalog
 	install -D -m 0644 -t $(DESTDIR)$(unitdir) dist/*.service dist/*.timer
 	sed -i 's|@bindir@|$(bindir)|' $(patsubst dist/%,$(DESTDIR)$(unitdir)/%,$(wildcard dist/*.service))
+	install -D -m 0644 dist/bedplate.preset $(DESTDIR)$(presetdir)/50-bedplate.preset
 	umask 022 && packaging/licences >$(DESTDIR)$(licensedir)/third-party.txt
 	umask 022 && cp -R README.md CHANGELOG.md docs examples $(DESTDIR)$(docdir)
 	rm -r $(DESTDIR)$(docdir)/docs/schema
@@ -87,6 +89,7 @@ uninstall: ## remove what `install` put there; containers, images and settings s
 	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
 	rm -f $(DESTDIR)$(mandir)/{man5/bedplate.toml.5,man7/bedplate-contract.7,man8/bedplate{,-*}.8} $(DESTDIR)$(catalogdir)/bedplate.catalog
 	rm -f $(patsubst dist/%,$(DESTDIR)$(unitdir)/%,$(wildcard dist/*.service dist/*.timer))
+	rm -f $(DESTDIR)$(presetdir)/50-bedplate.preset
 	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
 	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
 	$(CATALOG)
@@ -115,10 +118,10 @@ check-package: ## what packages are made from; packaging/check says how packages
 check-booted: ## real systemd in nspawn
 	tests/check booted
 
-check-machine: ## a whole machine under qemu: fs-verity
+check-machine: ## a whole machine under qemu: fs-verity, power cuts
 	tests/check machine
 
-check-crash: ## SIGKILL at 200 moments of an import, and of a prune: nothing is lost
+check-crash: ## a crash after every change of the host, and power cuts: nothing is lost; half an hour
 	tests/check crash
 
 bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part

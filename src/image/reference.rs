@@ -163,14 +163,41 @@ impl TryFrom<String> for ImageRef {
     type Error = ReferenceError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+        Self::checked(&text)
     }
 }
 
+/// As an operator writes it: a path begins where they are, and is kept as an absolute one, for whoever asks again.
 impl FromStr for ImageRef {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::checked(text).map(Self::from_here)
+    }
+}
+
+impl ImageRef {
+    /// The same with its path, if it has one, from the root on.
+    fn from_here(self) -> Self {
+        let (path, tag) = match self.transport {
+            Transport::Oci | Transport::OciArchive | Transport::DockerArchive => {
+                let at = self.rest.find(':').unwrap_or(self.rest.len());
+                self.rest.split_at(at)
+            }
+            Transport::Dir => (self.rest.as_str(), ""),
+            _ => return self,
+        };
+        let absolute = std::path::absolute(path).ok();
+        // A path without a name of its own stays one: the container is called by the tag.
+        let end = if last(path).is_none() { "/." } else { "" };
+        let rest = absolute.and_then(|path| Some(format!("{}{end}{tag}", path.to_str()?)));
+        Self {
+            rest: rest.unwrap_or_else(|| self.rest.clone()),
+            ..self
+        }
+    }
+
+    fn checked(text: &str) -> Result<Self, ReferenceError> {
         let found = PREFIXES
             .iter()
             .find_map(|(prefix, transport)| Some((*transport, text.strip_prefix(prefix)?)));
@@ -317,15 +344,14 @@ mod tests {
             (&pinned, &pinned, "etcd"),
             ("oci:/x/etcd:latest", "oci:/x/etcd:latest", "etcd"),
             ("oci:/x/etcd/", "oci:/x/etcd/", "etcd"),
-            ("oci:.:etcd", "oci:.:etcd", "etcd"),
             (
                 "oci-archive:/x/etcd.tar:v1",
                 "oci-archive:/x/etcd.tar:v1",
                 "etcd",
             ),
             (
-                "docker-archive:etcd.tar.gz",
-                "docker-archive:etcd.tar.gz",
+                "docker-archive:/x/etcd.tar.gz",
+                "docker-archive:/x/etcd.tar.gz",
                 "etcd",
             ),
             ("dir:/x/etcd", "dir:/x/etcd", "etcd"),
@@ -343,6 +369,30 @@ mod tests {
             let reference: ImageRef = text.parse().unwrap();
             assert_eq!(reference.to_string(), shown);
             assert_eq!(shown.parse::<ImageRef>().unwrap(), reference);
+            assert_eq!(reference.suggested_name().as_deref(), Some(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_begins_where_the_operator_is() {
+        let here = std::env::current_dir().unwrap();
+        let here = here.display();
+        for (text, shown, name) in [
+            (
+                "oci:images/etcd:1",
+                format!("oci:{here}/images/etcd:1"),
+                "etcd",
+            ),
+            ("oci:.:etcd", format!("oci:{here}/.:etcd"), "etcd"),
+            ("dir:etcd", format!("dir:{here}/etcd"), "etcd"),
+            (
+                "oci-archive:etcd.tar",
+                format!("oci-archive:{here}/etcd.tar"),
+                "etcd",
+            ),
+        ] {
+            let reference: ImageRef = text.parse().unwrap();
+            assert_eq!(reference.to_string(), shown);
             assert_eq!(reference.suggested_name().as_deref(), Some(name), "{text}");
         }
     }

@@ -4,6 +4,7 @@
 //! to a file of that root, never to one of the machine that builds it. (cap-std resolves with `RESOLVE_BENEATH`,
 //! which refuses absolute links; a host may well have `/var/lib/bedplate` as one.)
 
+mod metadata;
 mod remove;
 mod walk;
 mod write;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub use crate::root::metadata::{Attributes, Metadata};
 pub use crate::root::walk::{Gone, Inode, Link};
 
 /// A host root as a directory handle.

@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::root::{DIR_FLAGS, Root, relative, temporary, unlink_temporary};
+use crate::root::metadata::dress;
+use crate::root::{DIR_FLAGS, Metadata, Root, relative, temporary, unlink_temporary};
 
 impl Root {
     /// Makes the directory and those above it that are missing, with `mode` each whatever the umask, and returns
@@ -42,7 +43,28 @@ impl Root {
     /// Replaces the file by `content` in one step: a reader, and a machine after a power cut, sees the old file
     /// or the new one, whole. The directory must exist.
     pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
-        let path = path.as_ref();
+        self.replace_with(path.as_ref(), content, &|file| {
+            // The mode is set apart from open(2), which the umask would change.
+            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
+        })
+    }
+
+    /// As [`Root::replace`], with all that a file has besides its content.
+    pub fn restore(
+        &self,
+        path: impl AsRef<Path>,
+        content: &[u8],
+        metadata: &Metadata,
+    ) -> Result<()> {
+        self.replace_with(path.as_ref(), content, &|file| dress(file, metadata))
+    }
+
+    fn replace_with(
+        &self,
+        path: &Path,
+        content: &[u8],
+        dress: &dyn Fn(&File) -> Result<(), Errno>,
+    ) -> Result<()> {
         let writing = || format!("writing `{}`", path.display());
         let (dir, name) = self.parent(path).with_context(writing)?;
         let temp = temporary(&name);
@@ -54,8 +76,7 @@ impl Root {
         let written = (|| -> io::Result<()> {
             let mut file = File::from(fd);
             file.write_all(content)?;
-            // The mode is set apart from open(2), which the umask would change.
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+            dress(&file)?;
             file.sync_all()?;
             rustix::fs::renameat(&dir, &temp, &dir, &name)?;
             rustix::fs::fsync(&dir)?;
@@ -94,7 +115,7 @@ impl Root {
         Ok(File::from(fd))
     }
 
-    /// Gives what lies at `path` to a user and a group; a link itself, not what it points at.
+    /// Gives what lies at `path` to a user and a group, on disk when this returns; a link itself, not what it points at.
     pub fn own(&self, path: impl AsRef<Path>, uid: u32, gid: u32) -> Result<()> {
         let path = path.as_ref();
         let owning = || format!("giving `{}` to {uid}:{gid}", path.display());
@@ -106,6 +127,13 @@ impl Root {
             Some(rustix::fs::Gid::from_raw(gid)),
             AtFlags::SYMLINK_NOFOLLOW,
         )
+        .with_context(owning)?;
+        match self.open_to_dress(path) {
+            Ok(file) => rustix::fs::fsync(&file),
+            // A link itself cannot be written to disk, the directory that holds it can.
+            Err(Errno::LOOP) => rustix::fs::fsync(&dir),
+            Err(e) => Err(e),
+        }
         .with_context(owning)
     }
 

@@ -9,6 +9,7 @@
 //! ```
 //! A container is installed when its `current` points at a generation whose record can be read.
 
+mod committed;
 mod journal;
 mod lifecycle;
 mod lock;
@@ -82,18 +83,17 @@ pub fn visible(root: &Root, told: &dyn Fn(String)) -> Result<Vec<Record>> {
 type OnError<'a> = &'a dyn Fn(&ContainerName, anyhow::Error) -> Result<Record>;
 
 fn read_all(root: &Root, on_error: OnError) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for entry in root.list(deployment::CONTAINERS)? {
-        // A name that is none is not ours to judge here.
-        let Some(Ok(name)) = entry.to_str().map(str::parse::<ContainerName>) else {
-            continue;
-        };
-        match find(root, &name) {
-            Ok(found) => records.extend(found),
-            Err(error) => records.push(on_error(&name, error)?),
+    loop {
+        let live = committed::live(root)?;
+        let read = live.iter().map(|(name, generation)| {
+            record(root, name, *generation).or_else(|error| on_error(name, error))
+        });
+        let records = read.collect::<Result<Vec<_>>>();
+        // Readers take no lock: what was live when they began may have gone since.
+        if committed::live(root)? == live {
+            return records;
         }
     }
-    Ok(records)
 }
 
 /// The record of a generation, live or not.
@@ -140,18 +140,11 @@ pub fn require(root: &Root, name: &ContainerName) -> Result<Record> {
 
 /// The record of an installed container; `None` when it is not installed.
 pub fn find(root: &Root, name: &ContainerName) -> Result<Option<Record>> {
-    let Some(generation) = deployment::current(root, name)? else {
-        return Ok(None);
-    };
-    let path = deployment::dir(name, generation).join("record.toml");
-    let Some(text) = root.read_text(&path)? else {
-        // Readers take no lock: an uninstall may have taken it away between the two looks.
-        if deployment::current(root, name)? != Some(generation) {
-            return find(root, name);
+    loop {
+        let live = committed::live(root)?.get(name).copied();
+        let record = live.map(|generation| record(root, name, generation));
+        if committed::live(root)?.get(name).copied() == live {
+            return record.transpose();
         }
-        return Err(anyhow!("reading `{}`: it is missing", path.display())).hint(format!(
-            "`bedplate uninstall {name}` removes what is left; its data is not touched by that"
-        ));
-    };
-    Record::parse(&path.display().to_string(), &text).map(Some)
+    }
 }

@@ -3,6 +3,8 @@
 //! A step is in the journal before it is done, so its undo must be right whether the step was done, half done or
 //! not begun.
 
+mod before;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -10,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::deployment;
 use crate::name::{ContainerName, Generation, UnitName};
-use crate::root::{Kind, Root};
-use crate::state::JOURNAL;
+use crate::root::{Metadata, Root};
 use crate::systemd::Systemd;
 use crate::systemd::links::LINKS;
+
+pub(crate) use crate::state::step::before::Before;
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,75 +96,6 @@ pub(crate) enum Step {
     },
 }
 
-/// What was at a path before a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Before {
-    /// Nothing.
-    Absent,
-    /// A file, whose content the journal keeps under this name.
-    File {
-        /// The name in the journal's directory.
-        backup: String,
-        /// Its permission bits.
-        mode: u32,
-        /// Its user and group.
-        owner: (u32, u32),
-    },
-    /// A symbolic link.
-    Link {
-        /// Where it pointed.
-        target: PathBuf,
-    },
-}
-
-impl Before {
-    /// Looks at what is there and keeps a file's content in the journal's directory as `backup`.
-    pub(crate) fn keep(root: &Root, path: &Path, backup: String) -> Result<Self> {
-        match root.kind(path)? {
-            None => Ok(Self::Absent),
-            Some(Kind::Link) => Ok(Self::Link {
-                target: root.link_target(path)?.unwrap_or_default(),
-            }),
-            Some(_) => {
-                let content = root.read(path)?.unwrap_or_default();
-                let mode = root.mode(path)?;
-                let owner = root.owner(path)?;
-                root.replace(Path::new(JOURNAL).join(&backup), &content, 0o600)?;
-                Ok(Self::File {
-                    backup,
-                    mode,
-                    owner,
-                })
-            }
-        }
-    }
-
-    /// Puts it back.
-    fn restore(&self, root: &Root, path: &Path) -> Result<()> {
-        root.remove_temporary(path)?;
-        match self {
-            Self::Absent => root.remove_file(path).map(|_| ()),
-            Self::Link { target } => root.point(path, target),
-            Self::File {
-                backup,
-                mode,
-                owner: (uid, gid),
-            } => {
-                // The backup was on disk before the step was: it is missing only if an undo that was cut short
-                // has restored it already.
-                match root.read(Path::new(JOURNAL).join(backup))? {
-                    Some(content) => {
-                        root.replace(path, &content, *mode)?;
-                        root.own(path, *uid, *gid)
-                    }
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-}
-
 /// Writes the links of `[Install]` sections to disk. systemd makes and removes them without; `/etc` need not be on
 /// the file system of the journal, whose next line would take them along.
 pub(crate) fn sync_links(root: &Root) -> Result<()> {
@@ -210,23 +144,34 @@ impl<'a> Undo<'a> {
             Step::Write { path, before, .. }
             | Step::Link { path, before, .. }
             | Step::Remove { path, before } => {
+                if *before == Before::Absent {
+                    self.stop_unit_of(path)?;
+                }
                 before.restore(self.root, path)?;
                 self.stale = true;
             }
             Step::RemoveDir { path, mode, owner } => {
-                if !self.root.create_dir_all(path, *mode)?.is_empty() {
-                    self.root.own(path, owner.0, owner.1)?;
-                }
+                self.root.create_dir_all(path, *mode)?;
+                // Also when it is there: an undo that was cut short may have made it, and no more.
+                let metadata = Metadata {
+                    mode: *mode,
+                    owner: *owner,
+                    ..Metadata::default()
+                };
+                self.root.dress(path, &metadata)?;
             }
             Step::Reload => self.stale = true,
             Step::Enable { units } => {
                 self.systemd.disable(units)?;
                 sync_links(self.root)?;
+                self.stale = true;
             }
             Step::Disable { units } => {
                 self.refresh()?;
                 self.enable_again(units)?;
                 sync_links(self.root)?;
+                // systemd counts the links among what a unit is made of.
+                self.stale = true;
             }
             Step::Start { unit } => self.systemd.stop(unit)?,
             Step::Stop { unit } => {
@@ -234,6 +179,21 @@ impl<'a> Undo<'a> {
                 if self.systemd.is_running() {
                     self.start_again(unit);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the unit whose file goes: one that was enabled already has been started by a boot since.
+    fn stop_unit_of(&self, path: &Path) -> Result<()> {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(Ok(unit)) = name.map(str::parse::<UnitName>) else {
+            return Ok(());
+        };
+        if self.systemd.is_running() {
+            let state = self.systemd.state(&unit)?;
+            if state.is_up() && Path::new(&state.fragment) == path {
+                self.systemd.stop(&unit)?;
             }
         }
         Ok(())

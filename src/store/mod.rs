@@ -60,6 +60,7 @@ use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::root::{Kind, Root};
 use crate::store::entry::Entry;
+use crate::store::object::Sum;
 use crate::store::objects::Objects;
 use crate::store::settings::Settings;
 
@@ -185,13 +186,15 @@ impl Store {
 
     /// The ref of a layer that the store has.
     fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
-        for kind in [refs::LAYERS, refs::PENDING] {
-            let name = refs::name(kind, diff_id);
-            if self.repo.resolve_rev(&name, true)?.is_some() {
-                return Ok(Some(name));
-            }
+        let name = refs::name(refs::LAYERS, diff_id);
+        if self.repo.resolve_rev(&name, true)?.is_some() {
+            return Ok(Some(name));
         }
-        Ok(None)
+        let name = refs::name(refs::PENDING, diff_id);
+        let pending = refs::list(&self.repo, Some(refs::PENDING))?;
+        // A power cut may have left zeros of it.
+        let is_whole = pending.get(&name).is_some_and(|c| Sum::parse(c).is_ok());
+        Ok(is_whole.then_some(name))
     }
 
     fn entries_of(&self, layer: &str) -> Result<Option<Vec<Entry>>> {

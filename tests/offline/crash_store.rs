@@ -126,6 +126,41 @@ fn a_repository_half_made() {
     }
 }
 
+/// The power went during an import: what was not yet on disk is zeros.
+#[test]
+fn a_pending_layer_of_zeros() {
+    let host = Host::new();
+    let layout = image(2).write(&host.beside("images/etcd"));
+    host.ok(&["pull", &layout.reference]);
+    let pending = repo(&host).join("refs/heads/bedplate/pending");
+    let torn = [
+        pending.join(layout.diff_id.replacen(':', "-", 1)),
+        pending.join(format!("sha256-{}", "7".repeat(64))),
+        repo(&host).join(format!("objects/77/{}.commit", "7".repeat(62))),
+    ];
+    let tear = || {
+        for file in &torn {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, [0; 65]).unwrap();
+        }
+        fs::write(repo(&host).join("unsynced"), "another boot\n").unwrap();
+    };
+    for args in [
+        &["images"][..],
+        &["df"],
+        &["verify", "--all-images"],
+        &["doctor"],
+        &["repair"],
+        &["install", &layout.reference],
+        &["prune"],
+    ] {
+        tear();
+        host.ok(args);
+    }
+    made_good(&host);
+    assert!(torn.iter().all(|file| !file.exists()));
+}
+
 #[test]
 fn killed_while_importing() {
     let first = Host::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -172,6 +173,21 @@ pub(crate) fn assert_same(before: &Listing, after: &Listing) {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// The extended attributes of a name, links not followed; sorted.
+fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut names, mut value) = (vec![0; 1 << 12], vec![0; 1 << 16]);
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
+    let names = names[..length].split(|byte| *byte == 0);
+    let names = names.filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let length = rustix::fs::lgetxattr(path, name, &mut value[..]).unwrap();
+            let name = String::from_utf8(name.to_owned()).unwrap();
+            (name, value[..length].to_owned())
+        })
+        .collect()
+}
+
 fn walk(root: &Path, below: &Path, found: &mut Listing) {
     for entry in fs::read_dir(root.join(below)).unwrap() {
         let name = below.join(entry.unwrap().file_name());
@@ -183,7 +199,9 @@ fn walk(root: &Path, below: &Path, found: &mut Listing) {
         } else if meta.is_symlink() {
             format!("-> {}", fs::read_link(&path).unwrap().display())
         } else if meta.file_type().is_file() {
-            let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+            let bytes = fs::read(&path).unwrap();
+            let text = String::from_utf8(bytes)
+                .unwrap_or_else(|e| format!("{:x?}", openssl::sha::sha256(e.as_bytes())));
             // The one thing that differs from one install to the next.
             let lines = text
                 .lines()
@@ -192,7 +210,10 @@ fn walk(root: &Path, below: &Path, found: &mut Listing) {
         } else {
             format!("special {}", meta.file_type().is_socket())
         };
-        let line = format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid());
+        let mut line = format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid());
+        for (attribute, value) in attributes(&path) {
+            write!(line, " {attribute}={value:?}").unwrap();
+        }
         found.insert(name, line);
     }
 }

@@ -1,6 +1,6 @@
 //! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
 //!
-//! `host`, `layout`, `damage`, `process`, `namespace`, `registry`, `schema`, `store` and `wire` are the tools; each other file is a theme.
+//! `host`, `layout`, `damage`, `process`, `namespace`, `registry`, `schema`, `store`, `tracer` (with `calls`) and `wire` are the tools; each other file is a theme.
 //! Messages are compared as the operator reads them: from `error:` to the last hint.
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +9,7 @@
     reason = "a panic is a test failure; tests look from outside, and what they print is kept for a failure"
 )]
 
+mod calls;
 mod damage;
 mod host;
 mod layout;
@@ -17,6 +18,7 @@ mod process;
 mod registry;
 mod schema;
 mod store;
+mod tracer;
 mod wire;
 
 mod clashes;
@@ -40,6 +42,7 @@ mod lock;
 mod network;
 mod order;
 mod pages;
+mod prefixes;
 mod preflight;
 mod progress;
 mod prune;

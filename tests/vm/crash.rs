@@ -1,4 +1,5 @@
-//! bedplate is killed in the middle of an install: then the host is as before or as after, and works.
+//! bedplate is killed in the middle of an install and of an uninstall: then the host is as before or as after, and
+//! works. At the next boot bedplate-recover.service sees to it, and nothing waits for that.
 
 use std::time::Duration;
 
@@ -13,12 +14,14 @@ use crate::story::{Story, Told};
 pub(crate) const STORIES: &[Told] = &[
     ("crash-trixie", |story| crash(story, Suite::Trixie)),
     ("crash-bookworm", |story| crash(story, Suite::Bookworm)),
+    ("recover-trixie", |story| at_boot(story, Suite::Trixie)),
+    ("recover-bookworm", |story| at_boot(story, Suite::Bookworm)),
 ];
 
 const SET: [&str; 2] = ["alpha", "beta"];
 
-/// How many moments a story tries.
-const MOMENTS: u64 = 7;
+/// What runs at boot.
+const SERVICE: &str = "bedplate-recover.service";
 
 /// Runs the rest of its arguments and kills it when the journal has as many lines as the first says; 137 when it
 /// was killed. Nothing is forked while it looks, so that it sees a line as soon as it can be seen.
@@ -32,36 +35,59 @@ done 2>/dev/null
 wait $victim
 "#;
 
+/// Kills each at lines of its journal: all with `BEDPLATE_POINTS`, else every third, on the other system another third.
 fn crash(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
+    product::add_units(&guest, &[SERVICE])?;
     let images = SET.map(product::image);
     let mut install = vec!["bedplate", "install", "--now"];
     install.extend(images.iter().map(String::as_str));
-    // The first also fills the store, so that the others reach the journal soon. A different part of the journal
-    // for each: the same at every run, others on the other system.
-    let seed = u64::from(suite == Suite::Bookworm);
-    let mut killed = 0;
-    for moment in 0..MOMENTS {
-        let lines = 1 + seed + moment * 3;
-        let outcome = killed_at(&guest, lines, &install, moment % 2 == 0)
-            .with_context(|| format!("killed at line {lines} of the journal"))?;
-        killed += u64::from(outcome);
+    let uninstall = ["bedplate", "uninstall", SET[0], SET[1]];
+    // The first also fills the store, so that the others reach the journal soon.
+    guest.ok(&install)?;
+    guest.ok(&uninstall)?;
+    let is_full = std::env::var_os("BEDPLATE_POINTS").is_some();
+    let (first, step) = match suite {
+        _ if is_full => (1, 1),
+        Suite::Trixie => (1, 3),
+        Suite::Bookworm => (2, 3),
+    };
+    let (mut installs, mut uninstalls) = (0, 0);
+    let mut line = first;
+    loop {
+        let at = || format!("killed at line {line} of the journal");
+        let by_hand = line % 2 == 0;
+        let was_killed = killed_at(&guest, line, &install)?;
+        recovered(&guest, by_hand).with_context(at)?;
+        // What was cut short is no obstacle to a second try.
+        guest.ok(&install)?;
+        both_run(&guest).with_context(at)?;
+        let was_killed_again = killed_at(&guest, line, &uninstall)?;
+        recovered(&guest, by_hand).with_context(at)?;
+        if product::installed(&guest)? == SET {
+            guest.ok(&uninstall)?;
+        }
+        product::is_gone(&guest, &SET).with_context(at)?;
+        installs += u64::from(was_killed);
+        uninstalls += u64::from(was_killed_again);
+        if !was_killed && !was_killed_again {
+            break;
+        }
+        line += step;
     }
     host::say(&format!(
-        "{}: killed {killed} of {MOMENTS} installs",
+        "{}: lines {first} to {line} by {step}: killed {installs} installs, {uninstalls} uninstalls",
         story.name()
     ));
-    ensure!(killed >= MOMENTS - 2, "only {killed} installs were killed");
-    guest.ok(&install)?;
-    both_run(&guest)?;
+    ensure!(installs > 2 && uninstalls > 2, "too few were killed");
     product::no_transaction(&guest)
 }
 
-/// One install that is killed, and what comes after; whether it was killed at all.
-fn killed_at(guest: &Guest, lines: u64, install: &[&str], recover: bool) -> Result<bool> {
-    let lines = lines.to_string();
-    let mut argv = vec!["bash", "-c", KILL_AT, "kill-at", &lines];
-    argv.extend(install);
+/// A command that is killed; whether it was before it ended.
+fn killed_at(guest: &Guest, line: u64, command: &[&str]) -> Result<bool> {
+    let line = line.to_string();
+    let mut argv = vec!["bash", "-c", KILL_AT, "kill-at", &line];
+    argv.extend(command);
     let output = guest.run_with(&argv, Duration::from_mins(1), &[])?;
     ensure!(
         [0, 137].contains(&output.status),
@@ -69,16 +95,94 @@ fn killed_at(guest: &Guest, lines: u64, install: &[&str], recover: bool) -> Resu
         output.status,
         output.stderr
     );
-    if recover {
-        product::does(guest, &["recover"])?;
-        old_or_new(guest)?;
-    }
-    // What was cut short is no obstacle to a second try.
-    guest.ok(install)?;
-    both_run(guest)?;
-    product::does(guest, &["uninstall", "alpha", "beta"])?;
-    product::is_gone(guest, &SET)?;
     Ok(output.status == 137)
+}
+
+/// Recovers by hand or by the service, and looks whether the host is as before or as after.
+fn recovered(guest: &Guest, by_hand: bool) -> Result<()> {
+    if by_hand {
+        product::does(guest, &["recover"])?;
+    } else {
+        guest.ok(&["systemctl", "start", SERVICE])?;
+        guest.wait_property(SERVICE, "SubState", "dead", product::UP)?;
+    }
+    old_or_new(guest)
+}
+
+/// The power goes in the middle of an install.
+fn at_boot(story: &Story, suite: Suite) -> Result<()> {
+    let mut guest = product::boot(story, suite)?;
+    product::add_units(&guest, &[SERVICE])?;
+    let image = product::image("payload");
+    guest.ok(&["bedplate", "install", "--now", &image])?;
+    guest.ok(&["systemctl", "preset", "--quiet", SERVICE])?;
+    let enabled = guest.property(SERVICE, "UnitFileState")?;
+    ensure!(enabled == "enabled", "after a preset it is {enabled}");
+    let verified = guest.sh(&format!("systemd-analyze verify --man=no {SERVICE} 2>&1"))?;
+    ensure!(!verified.contains(SERVICE), "{verified}");
+    let exposure = guest.sh(&format!("systemd-analyze security {SERVICE} | tail -n 1"))?;
+    host::say(&format!("{}: {}", story.name(), exposure.trim()));
+
+    let images = SET.map(product::image);
+    let mut install = vec!["bedplate", "install", "--now"];
+    install.extend(images.iter().map(String::as_str));
+    ensure!(killed_at(&guest, 9, &install)?, "it was not killed");
+    guest.sh("test -s /var/lib/bedplate/journal/transaction")?;
+    guest.cut_power()?;
+    guest.start()?;
+    // It may still be at work: a boot does not wait for it.
+    guest.wait_property("payload.service", "ActiveState", "active", product::UP)?;
+    guest.sh(&format!(
+        "until [[ $(systemctl show --value --property ExecMainExitTimestampMonotonic {SERVICE}) != 0 ]]; do sleep 0.05; done"
+    ))?;
+    product::no_transaction(&guest)?;
+    product::is_gone(&guest, &SET)?;
+    let said = guest.journal(SERVICE)?;
+    ensure!(said.contains("undone: the interrupted install"), "{said}");
+    nothing_waited(&guest)?;
+
+    // The next boot has nothing for it to do.
+    guest.reboot()?;
+    guest.wait_property("payload.service", "ActiveState", "active", product::UP)?;
+    let (ran, met) = (
+        guest.property(SERVICE, "ExecMainStartTimestampMonotonic")?,
+        guest.property(SERVICE, "ConditionResult")?,
+    );
+    ensure!(
+        ran == "0" && met == "no",
+        "started at {ran}, condition {met}"
+    );
+    guest.poweroff()
+}
+
+/// Neither a container nor the boot is ordered behind the service, or was behind it.
+fn nothing_waited(guest: &Guest) -> Result<()> {
+    let before = guest.property(SERVICE, "Before")?;
+    let expected = ["multi-user.target", "shutdown.target"];
+    ensure!(
+        before
+            .split_whitespace()
+            .all(|unit| expected.contains(&unit)),
+        "it is before {before}"
+    );
+    let at = |unit: &str, property: &str| -> Result<u64> {
+        let text = guest.property(unit, property)?;
+        text.parse()
+            .with_context(|| format!("{unit}: {property}={text}"))
+    };
+    let ended = at(SERVICE, "ExecMainExitTimestampMonotonic")?;
+    for unit in ["payload.service", "multi-user.target"] {
+        let ready = at(unit, "ActiveEnterTimestampMonotonic")?;
+        ensure!(
+            0 < ready && ready < ended,
+            "{unit} was ready at {ready} µs, the recovery ended at {ended} µs"
+        );
+        host::say(&format!(
+            "{unit} was ready {} ms before the recovery ended",
+            (ended - ready) / 1000
+        ));
+    }
+    Ok(())
 }
 
 /// All of the set is there, or nothing of it.

@@ -18,6 +18,7 @@ mod images;
 mod inside;
 mod journal;
 mod machine;
+mod power;
 mod product;
 mod qemu;
 mod registry;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     // The longest first: two of them run side by side.
     let lists = [
+        power::STORIES,
         verity::STORIES,
         cluster::STORIES,
         update::STORIES,

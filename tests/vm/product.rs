@@ -17,6 +17,9 @@ pub(crate) const UP: Duration = Duration::from_secs(40);
 /// Where a guest whose own crun does not work on this host sees a newer one.
 const NEWER_CRUN: &str = "/opt/crun/crun";
 
+/// Where packages put what says that a unit runs at boot.
+const PRESET: &str = "/usr/lib/systemd/system-preset/50-bedplate.preset";
+
 /// The runtimes that bedplate is tried with in the guests of [`boot`]: crun and runc, on every host.
 pub(crate) fn runtimes(suite: Suite) -> Result<Vec<&'static str>> {
     let mut runtimes = suite.runtimes()?.to_vec();
@@ -28,13 +31,27 @@ pub(crate) fn runtimes(suite: Suite) -> Result<Vec<&'static str>> {
 
 /// A booted guest that sees the small images.
 pub(crate) fn boot(story: &Story, suite: Suite) -> Result<Guest> {
-    let mut guest = Guest::new(story, suite)?.bind(images::small()?, images::INSIDE);
+    let mut guest = Guest::new(story, suite)?
+        .bind(images::small()?, images::INSIDE)
+        .bind(&host::project("dist/bedplate.preset"), PRESET);
     if !suite.runtimes()?.contains(&"crun") {
         guest = guest.bind(host::newer_crun()?, "/opt/crun");
     }
     guest.start()?;
     only_what_works(&guest, suite)?;
     Ok(guest)
+}
+
+/// Gives the guest units of `dist/` as packages install them.
+pub(crate) fn add_units(guest: &Guest, units: &[&str]) -> Result<()> {
+    let program = guest.sh("dirname $(command -v bedplate)")?;
+    for unit in units {
+        let text = std::fs::read_to_string(host::project("dist").join(unit))?;
+        let text = text.replace("@bindir@", &program);
+        guest.write(&format!("/usr/lib/systemd/system/{unit}"), text)?;
+    }
+    guest.ok(&["systemctl", "daemon-reload"])?;
+    Ok(())
 }
 
 /// Leaves the guest with the runtimes that work on this host, so that the default is one of them.

@@ -66,6 +66,8 @@ const MACHINE: &[&str] = &[
 #[derive(Debug)]
 pub(crate) struct Computer {
     dir: PathBuf,
+    /// Disks beside its own, by serial number.
+    logged: Vec<&'static str>,
     up: Option<Up>,
 }
 
@@ -99,7 +101,41 @@ impl Computer {
         // Sparse: what it holds is what it takes.
         let argv = ["-q", "-O", "^has_journal", "-d", &share, "host.img", "1G"];
         host::output_in(&dir, "mkfs.ext4", &argv)?;
-        Ok(Self { dir, up: None })
+        let logged = Vec::new();
+        Ok(Self {
+            dir,
+            logged,
+            up: None,
+        })
+    }
+
+    /// Its directory on the host.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Gives it another disk with the files of a directory; `NAME.base` is what it is before the first write,
+    /// `NAME.log` has all that is written to it.
+    pub(crate) fn add_logged_disk(&mut self, name: &'static str, tree: &Path) -> Result<()> {
+        let [image, base] = ["img", "base"].map(|kind| format!("{name}.{kind}"));
+        let tree = tree.display().to_string();
+        // A small journal: the log holds it as often as it is written.
+        let argv = ["-q", "-J", "size=4", "-d", &tree, &base, "128M"];
+        host::output_in(&self.dir, "mkfs.ext4", &argv)?;
+        host::output_in(&self.dir, "cp", &["--sparse=always", &base, &image])?;
+        File::create(self.dir.join(format!("{name}.log")))?;
+        self.logged.push(name);
+        Ok(())
+    }
+
+    /// qemu's options for it.
+    fn logged_disk(name: &str) -> [String; 4] {
+        let node = format!(
+            "driver=blklogwrites,node-name={name},log-super-update-interval=1,\
+             file.driver=file,file.filename={name}.img,log.driver=file,log.filename={name}.log"
+        );
+        let device = format!("virtio-blk-pci,drive={name},serial={name}");
+        ["-blockdev".into(), node, "-device".into(), device]
     }
 
     /// Boots it and waits until it answers.
@@ -111,6 +147,7 @@ impl Computer {
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
             .args(MACHINE)
+            .args(self.logged.iter().flat_map(|name| Self::logged_disk(name)))
             .arg("-chardev")
             .arg(format!(
                 "socket,id=agent,path={name},abstract=on,server=off"

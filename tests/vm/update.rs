@@ -210,12 +210,7 @@ fn probes_decide(scene: &Scene) -> Result<()> {
 /// The units as they are installed, and what they leave in journal and status.
 fn the_timer_updates(scene: &Scene) -> Result<()> {
     let guest = &scene.guest;
-    for unit in ["bedplate-update.service", "bedplate-update.timer"] {
-        let text = std::fs::read_to_string(host::project("dist").join(unit))?;
-        let program = guest.sh("command -v bedplate")?;
-        let text = text.replace("@bindir@/bedplate", &program);
-        guest.write(&format!("/etc/systemd/system/{unit}"), text)?;
-    }
+    product::add_units(guest, &["bedplate-update.service", "bedplate-update.timer"])?;
     let settings = "[update]\nschedule = \"*-*-* *:*:*\"\n[schedules]\ndb = \"2100-01-01\"\n";
     guest.write("/etc/bedplate/bedplate.toml", settings)?;
     guest.ok(&["systemctl", "daemon-reload"])?;
