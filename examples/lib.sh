@@ -6,6 +6,9 @@
 # written to, below /var/cache/bedplate-examples. It holds one OCI layout per image and one for the base, each named by
 # the hash of everything it is made from; what is in it is complete.
 
+# What fails in $(…) is no less a failure.
+shopt -s inherit_errexit
+
 readonly suite=trixie
 # All files that are newer get this time, so that a recipe gives the same layers on any day.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-1767225600}

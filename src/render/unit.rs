@@ -18,6 +18,9 @@ use crate::render::{Subject, mount, rootfs, signal, spec, syntax};
 /// units of an older bedplate.
 pub const SHAPE: u32 = 1;
 
+/// What sends the signal of a reload.
+pub const KILL: &str = "/bin/kill";
+
 /// The launcher, as installed: `make libexecdir=…` names another place, to the build and to the installation.
 pub const LAUNCHER: &str = match option_env!("BEDPLATE_LAUNCHER") {
     Some(path) => path,
@@ -194,7 +197,7 @@ impl Parts<'_> {
                 return Ok((None, Some(signal).filter(|signal| signal != "SIGHUP")));
             }
             let word = signal.trim_start_matches("SIG");
-            return Ok((Some(format!("/bin/kill -s {word} $MAINPID")), None));
+            return Ok((Some(format!("{KILL} -s {word} $MAINPID")), None));
         }
         if kind == ServiceType::NotifyReload {
             bail!(

@@ -2,9 +2,12 @@
 
 use anyhow::{Result, anyhow};
 
+use crate::hint::Hinted;
 use crate::image::policy;
 use crate::ops::doctor::{Area, Check};
 use crate::ops::{Host, preflight};
+use crate::render::unit::KILL;
+use crate::root::Root;
 use crate::runtime::{self, Runtime};
 use crate::systemd::{Bus, OLDEST};
 
@@ -28,6 +31,7 @@ pub(super) fn checks(host: &Host) -> Vec<Check> {
                 "launcher",
                 launcher.map(|()| "installed".to_owned()),
             ),
+            Check::of(Area::Host, "kill", kill(root)),
         ]);
     }
     checks.push(Check::of(Area::Host, "systemd", systemd(host)));
@@ -40,6 +44,17 @@ pub(super) fn checks(host: &Host) -> Vec<Check> {
         policy::summary(),
     ));
     checks
+}
+
+/// What sends a payload the signal of its reload; small Debian systems come without it.
+fn kill(root: &Root) -> Result<String> {
+    if root.leads_to(KILL)?.is_some() {
+        return Ok(KILL.to_owned());
+    }
+    let missing: Result<_> = Err(anyhow!(
+        "there is no `{KILL}`: `systemctl reload` cannot send a signal"
+    ));
+    missing.hint("apt-get install procps")
 }
 
 fn systemd(host: &Host) -> Result<String> {

@@ -161,7 +161,8 @@ impl<'a> Lint<'a> {
         self.outcome.privileges.clone_from(&rendered.privileges);
         command::check(self.opened, &rendered.spec, &mut self.outcome)?;
         if self.systemd.is_some() {
-            let complaints = units::complaints(&rendered.units)?;
+            let own = self.survey.contract.templates.service.is_some();
+            let complaints = units::complaints(&rendered.units, own)?;
             self.outcome.problems.extend(complaints.problems);
             self.outcome.warnings.extend(complaints.warnings);
         } else {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::contract::finding::Finding;
 use crate::render::RenderedUnit;
+use crate::render::unit::LAUNCHER;
 use crate::root::Root;
 use crate::systemd::analyze;
 
@@ -14,8 +15,9 @@ pub(super) struct Complaints {
     pub(super) warnings: Vec<Finding>,
 }
 
-/// Asks systemd. What the units need of a host is not looked for.
-pub(super) fn complaints(units: &[RenderedUnit]) -> Result<Complaints> {
+/// Asks systemd. What the units need of a host is not looked for; `own`: the image ships the service, so that its
+/// commands are the author's.
+pub(super) fn complaints(units: &[RenderedUnit], own: bool) -> Result<Complaints> {
     let staged = tempfile::tempdir().context("making a directory to check the units in")?;
     let root = Root::open(staged.path())?;
     let dir = format!("{}/", staged.path().display());
@@ -33,7 +35,7 @@ pub(super) fn complaints(units: &[RenderedUnit]) -> Result<Complaints> {
         };
         // Another host may have the program; the launcher comes with bedplate.
         if finding.text.contains(" is not executable: ") {
-            if !finding.text.contains(crate::render::unit::LAUNCHER) {
+            if own && !finding.text.contains(LAUNCHER) {
                 found.warnings.push(finding);
             }
         } else {
