@@ -1,5 +1,7 @@
 //! How an image gets into the store, for the verbs that need one.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
@@ -11,7 +13,7 @@ use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
 use crate::ops::Host;
 use crate::root::Root;
-use crate::store::{Store, StoredImage};
+use crate::store::{Checkout, Store, StoredImage};
 
 /// When an image's source is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -50,6 +52,25 @@ impl Found {
             Self::Remote(image) => {
                 store.require_room(&image, host.report)?;
                 store.import(*image, host.report)
+            }
+        }
+    }
+
+    /// The image in the store, as [`Found::into_store`], and a checkout of it below `parent`.
+    pub(crate) fn into_checkout(
+        self,
+        host: &Host,
+        store: &Store,
+        parent: &Path,
+    ) -> Result<(StoredImage, Checkout)> {
+        match self {
+            Self::Stored(image) => {
+                let checkout = store.checkout(&image, parent)?;
+                Ok((*image, checkout))
+            }
+            Self::Remote(image) => {
+                store.require_room(&image, host.report)?;
+                store.import_and_checkout(*image, parent, host.report)
             }
         }
     }

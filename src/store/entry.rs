@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use crate::image::hex;
 use crate::store::object::Meta;
 
 /// The format this build writes; a layer stored in another one is imported again.
@@ -89,6 +90,20 @@ impl Attributes {
             mode: kind.as_raw_mode() | self.mode,
             xattrs: self.plain_xattrs()?,
             target: target.map(str::to_owned),
+        })
+    }
+
+    /// Those of a directory's object.
+    pub(crate) fn of(meta: &Meta) -> Result<Self> {
+        let xattrs = meta.xattrs.iter().map(|(name, value)| {
+            let name = String::from_utf8(name.clone());
+            Ok((name.context("parsing an extended attribute")?, hex(value)))
+        });
+        Ok(Self {
+            mode: meta.mode & 0o7777,
+            uid: meta.uid,
+            gid: meta.gid,
+            xattrs: xattrs.collect::<Result<_>>()?,
         })
     }
 

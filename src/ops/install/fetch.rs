@@ -75,16 +75,17 @@ pub(crate) fn fetch(
              another `--name`"
         ));
     }
-    let image = found.into_store(host, store)?;
-    let checkout = || store.checkout(&image, &host.root.outside(deployment::STAGING));
-    let source = match installed {
-        Some(record) => {
-            let rootfs = deployment::dir(&name, record.generation).join("rootfs");
-            let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();
-            let checkout = (!is_there).then(checkout).transpose()?;
-            Source::Installed(Box::new(record), checkout)
-        }
-        None => Source::Checkout(checkout()?),
+    let staging = host.root.outside(deployment::STAGING);
+    let (image, source) = if let Some(record) = installed {
+        let image = found.into_store(host, store)?;
+        let rootfs = deployment::dir(&name, record.generation).join("rootfs");
+        let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();
+        let checkout = (!is_there).then(|| store.checkout(&image, &staging));
+        let source = Source::Installed(Box::new(record), checkout.transpose()?);
+        (image, source)
+    } else {
+        let (image, checkout) = found.into_checkout(host, store, &staging)?;
+        (image, Source::Checkout(checkout))
     };
     Ok(Fetched {
         name,
