@@ -217,3 +217,137 @@ fn remove(at: &OwnedFd, name: &str, child: &Child) -> Result<(), Errno> {
     }
     fs::unlinkat(at, name, AtFlags::REMOVEDIR)
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests look from outside")]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::store::entry::{Attributes, Entry, Node};
+    use crate::store::repo::{CONFIG, Repo};
+
+    fn objects() -> (tempfile::TempDir, Objects) {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("config"), CONFIG).unwrap();
+        Repo::complete(place.path()).unwrap();
+        let objects = Objects::open(place.path()).unwrap();
+        (place, objects)
+    }
+
+    fn dir(path: &str, mode: u32, xattrs: &[(&str, &str)]) -> Entry {
+        let xattrs = xattrs.iter().map(|(n, v)| ((*n).into(), (*v).into()));
+        let attributes = Attributes {
+            mode,
+            uid: mode % 3,
+            xattrs: xattrs.collect(),
+            ..Attributes::default()
+        };
+        entry(path, Node::Dir(attributes))
+    }
+
+    fn entry(path: &str, node: Node) -> Entry {
+        let path = path.to_owned();
+        Entry { path, node }
+    }
+
+    fn file(objects: &Objects, path: &str, content: &str) -> Entry {
+        let attributes = Attributes {
+            mode: 0o640,
+            ..Attributes::default()
+        };
+        let meta = attributes.meta(FileType::RegularFile, None).unwrap();
+        let object = objects.write(&meta, content.as_bytes()).unwrap();
+        entry(path, Node::File { object, attributes })
+    }
+
+    fn link(objects: &Objects, path: &str, target: &str) -> Entry {
+        let attributes = Attributes::default();
+        let meta = attributes.meta(FileType::Symlink, Some(target)).unwrap();
+        let object = objects.write(&meta, &[]).unwrap();
+        let target = target.to_owned();
+        let node = Node::Symlink {
+            object,
+            target,
+            attributes,
+        };
+        entry(path, node)
+    }
+
+    fn gone(path: &str) -> Entry {
+        entry(path, Node::Whiteout)
+    }
+
+    /// Each path with all that is of interest of it.
+    fn listing(at: &Path, below: &str, found: &mut BTreeMap<String, String>) {
+        let path = at.join(below);
+        let meta = path.symlink_metadata().unwrap();
+        let xattrs = Meta::of(&path).unwrap().xattrs;
+        // A file is known by its inode: it is the object itself.
+        let inode = if meta.is_dir() { 0 } else { meta.ino() };
+        let (mode, uid, time) = (meta.mode(), meta.uid(), meta.mtime());
+        let text = format!("{mode:o} {uid} {inode} {time} {xattrs:?}");
+        found.insert(below.to_owned(), text);
+        if meta.is_dir() {
+            for child in std::fs::read_dir(&path).unwrap().map(Result::unwrap) {
+                let name = child.file_name().into_string().unwrap();
+                let name = Path::new(below).join(name).display().to_string();
+                listing(at, &name, found);
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_checked_out_before_makes_no_difference() {
+        let (place, objects) = objects();
+        let lower = [
+            dir("", 0o755, &[("user.root", "00")]),
+            dir("same", 0o711, &[("user.a", "01")]),
+            file(&objects, "same/file", "1"),
+            dir("changed", 0o755, &[("user.a", "01"), ("user.b", "02")]),
+            file(&objects, "changed/gone", "2"),
+            file(&objects, "changed/other", "3"),
+            link(&objects, "changed/link", "nowhere"),
+            file(&objects, "becomes/a/file", "4"),
+            file(&objects, "becomes-a-dir", "5"),
+            dir("empty", 0o700, &[]),
+        ];
+        let upper = [
+            dir("", 0o750, &[]),
+            dir("changed", 0o700, &[("user.b", "03")]),
+            gone("changed/gone"),
+            file(&objects, "changed/other", "3, changed"),
+            link(&objects, "changed/link", "somewhere"),
+            file(&objects, "changed/new/file", "6"),
+            file(&objects, "becomes", "a file"),
+            dir("becomes-a-dir", 0o755, &[]),
+            file(&objects, "becomes-a-dir/file", "7"),
+            gone("empty"),
+        ];
+        let mut was = Tree::default();
+        was.apply(&lower).unwrap();
+        let mut will = was.clone();
+        will.apply(&upper).unwrap();
+        let at = |name: &str| {
+            let path = place.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (changed, fresh, back) = (at("changed"), at("fresh"), at("back"));
+        let mut found = [BTreeMap::new(), BTreeMap::new(), BTreeMap::new()];
+        Linking::change(&objects, &changed, None, &was).unwrap();
+        Linking::change(&objects, &changed, Some(&was), &will).unwrap();
+        Linking::change(&objects, &fresh, None, &will).unwrap();
+        listing(&changed, "", &mut found[0]);
+        listing(&fresh, "", &mut found[1]);
+        assert_eq!(found[0], found[1]);
+        assert_eq!(found[0].len(), 11, "{:?}", found[0]);
+        Linking::change(&objects, &changed, Some(&will), &was).unwrap();
+        Linking::change(&objects, &back, None, &was).unwrap();
+        found[0].clear();
+        listing(&changed, "", &mut found[0]);
+        listing(&back, "", &mut found[2]);
+        assert_eq!(found[0], found[2]);
+    }
+}
