@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
@@ -16,7 +17,7 @@ use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
 use crate::store::layer::SPARSE;
 use crate::store::merge::Tree;
-use crate::store::{Checkout, Store, StoredImage, commit, metadata, refs};
+use crate::store::{Begun, Checkout, Store, StoredImage, commit, metadata, refs};
 
 /// The remedy for bytes that are not what the image says of them.
 const DAMAGED: &str =
@@ -24,6 +25,9 @@ const DAMAGED: &str =
 
 /// How many names a note on skipped files lists.
 const LISTED: usize = 5;
+
+/// Gives a checkout that has been begun, when that is as far as it goes by itself.
+type Begin<'a> = Box<dyn FnOnce() -> Result<Begun> + Send + 'a>;
 
 /// The layers of an image as they are brought together.
 struct Layers<'a> {
@@ -40,29 +44,28 @@ impl Store {
     /// An import that is cut short keeps the layers it completed, and nothing refers to an incomplete one; see
     /// `unsynced` for what a power cut leaves.
     pub fn import(&self, image: RemoteImage, report: &Report) -> Result<StoredImage> {
-        self.bring(image, None, report)
+        let (stored, _) = self.bring(image, None, report)?;
+        Ok(stored)
     }
 
-    /// As [`Store::import`], and checks the image out below `parent` as [`Store::checkout`] does: the layers that are
-    /// known while the others are fetched, the rest before anything waits for the disk.
+    /// As [`Store::import`], and checks the image out into what `begin` gives: the layers that are known while the
+    /// others are fetched, the rest before anything waits for the disk.
     pub fn import_and_checkout(
         &self,
         image: RemoteImage,
-        parent: &Path,
+        begin: impl FnOnce() -> Result<Begun> + Send,
         report: &Report,
     ) -> Result<(StoredImage, Checkout)> {
-        let checkout =
-            Checkout::new(parent).with_context(|| format!("checking out `{}`", image.reference))?;
-        let stored = self.bring(image, Some(&checkout), report)?;
-        Ok((stored, checkout))
+        let (stored, checkout) = self.bring(image, Some(Box::new(begin)), report)?;
+        Ok((stored, checkout.context("nothing was checked out")?))
     }
 
     fn bring(
         &self,
         image: RemoteImage,
-        checkout: Option<&Checkout>,
+        begin: Option<Begin>,
         report: &Report,
-    ) -> Result<StoredImage> {
+    ) -> Result<(StoredImage, Option<Checkout>)> {
         let reference = image.reference.clone();
         let importing = || format!("importing `{reference}`");
         if let Some(stored) = self.find(&image.manifest_digest)?
@@ -70,17 +73,15 @@ impl Store {
             && stored.index_digest == image.index_digest
             && stored.platform == image.platform
         {
-            if let Some(checkout) = checkout {
-                self.fill(checkout, &stored)?;
-            }
-            return Ok(stored);
+            let checkout = begin.map(|begin| self.checkout_from(begin()?, &stored));
+            return Ok((stored, checkout.transpose()?));
         }
         for descriptor in image.layers() {
             check_media_type(descriptor.media_type())
                 .with_context(|| label(descriptor))
                 .with_context(importing)?;
         }
-        let stored = self.put_together(&image, checkout, report);
+        let stored = self.put_together(&image, begin, report);
         // Ends skopeo, also when it is in the middle of a blob.
         drop(image);
         stored
@@ -91,47 +92,45 @@ impl Store {
     fn put_together(
         &self,
         image: &RemoteImage,
-        checkout: Option<&Checkout>,
+        begin: Option<Begin>,
         report: &Report,
-    ) -> Result<StoredImage> {
+    ) -> Result<(StoredImage, Option<Checkout>)> {
         self.begin()?;
         let mut layers = self.known(image)?;
         let mut tree = Tree::default();
         let known = layers.apply(&mut tree, 0)?;
-        let below = tree.clone();
-        let begun = checkout.filter(|_| known > 0);
-        let linked = meanwhile(
-            || begun.map_or(Ok(()), |checkout| self.link(checkout, (None, &below))),
-            || self.fetch(&mut layers, report),
-        );
-        let (linked, ()) = linked?;
-        if layers.apply(&mut tree, known)? < image.layers().len() {
-            bail!("a layer has been lost");
-        }
-        let rest = || {
-            linked?;
-            let was = begun.map(|_| &below);
-            checkout.map_or(Ok(()), |checkout| self.link(checkout, (was, &tree)))
+        let below = (begin.is_some() && known > 0).then(|| Arc::new(tree.clone()));
+        let (merged, waiting) = channel::<Arc<Tree>>();
+        let linking = move || {
+            let Some(begin) = begin else {
+                return Ok(None);
+            };
+            let mut begun = begin()?;
+            if let Some(below) = below.filter(|_| begun.is_empty()) {
+                self.advance(&mut begun, &below)?;
+            }
+            // None comes when it could not be merged.
+            if let Ok(tree) = waiting.recv() {
+                self.advance(&mut begun, &tree)?;
+            }
+            Ok(Some(begun.done()))
         };
-        let written = meanwhile(rest, || {
+        let (linked, commit) = meanwhile(linking, move || {
+            self.fetch(&mut layers, report)?;
+            if layers.apply(&mut tree, known)? < image.layers().len() {
+                bail!("a layer has been lost");
+            }
+            let tree = Arc::new(tree);
+            let _failed_already = merged.send(Arc::clone(&tree));
             let commit = commit::image(&self.objects, &tree, &metadata::write(image)?);
             // It has nothing more to do, and may take a moment to end.
             image.close();
             commit
-        });
-        let (linked, commit) = written?;
+        })?;
         let name = refs::name(refs::IMAGES, &image.manifest_digest);
         self.end(&name, &commit)?;
-        linked.with_context(|| format!("checking out `{}`", image.reference))?;
-        Ok(StoredImage {
-            reference: image.reference.clone(),
-            index_digest: image.index_digest.clone(),
-            manifest_digest: image.manifest_digest.clone(),
-            platform: image.platform.clone(),
-            config: image.config.clone(),
-            diff_ids: image.diff_ids().to_vec(),
-            commit,
-        })
+        let checkout = linked.with_context(|| format!("checking out `{}`", image.reference))?;
+        Ok((stored(image, commit), checkout))
     }
 
     /// What the store knows of the image's layers. An image may have a layer twice: the empty one of old builders.
@@ -218,6 +217,19 @@ impl Layers<'_> {
             tree.apply(entries).with_context(|| label(descriptor))?;
         }
         Ok(self.image.layers().len())
+    }
+}
+
+/// What the image is in the store.
+fn stored(image: &RemoteImage, commit: String) -> StoredImage {
+    StoredImage {
+        reference: image.reference.clone(),
+        index_digest: image.index_digest.clone(),
+        manifest_digest: image.manifest_digest.clone(),
+        platform: image.platform.clone(),
+        config: image.config.clone(),
+        diff_ids: image.diff_ids().to_vec(),
+        commit,
     }
 }
 

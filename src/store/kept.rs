@@ -33,6 +33,15 @@ impl Store {
             .any(|image| image.reference == *reference && image.platform == *platform))
     }
 
+    /// An image of the same repository, if the store has one: it is likely to have most of the files. First the one
+    /// that had the very reference.
+    pub(crate) fn relative(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
+        let mut images = self.images()?;
+        images.retain(|image| image.reference.repository() == reference.repository());
+        images.sort_by_key(|image| image.reference != *reference);
+        Ok(images.into_iter().next())
+    }
+
     /// The image that was last asked for by this reference for the platform, if the store has it; a kept one first. For
     /// any platform: this machine's first.
     pub fn find_reference(

@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
 
-pub use crate::store::checkout::Checkout;
+pub use crate::store::checkout::{Begun, Checkout};
 
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
