@@ -58,6 +58,7 @@ impl Checkout {
 #[derive(Debug)]
 pub struct Begun {
     checkout: Checkout,
+    parent: PathBuf,
     /// `None`: it is new and empty.
     holds: Option<Arc<Tree>>,
 }
@@ -67,6 +68,7 @@ impl Begun {
     pub fn new(parent: &Path) -> Result<Self> {
         Ok(Self {
             checkout: Checkout::new(parent).context("making a private directory")?,
+            parent: parent.to_owned(),
             holds: None,
         })
     }
@@ -120,9 +122,10 @@ impl Store {
         let done = Linking::change(&self.objects, at, begun.holds.as_deref(), tree);
         let elsewhere = |error: &Error| error.downcast_ref() == Some(&Errno::XDEV);
         match done {
-            Err(error) if elsewhere(&error) => Err(error).hint(format!(
+            // Whichever of its names was the first.
+            Err(error) if elsewhere(&error) => Err(Error::from(Errno::XDEV)).hint(format!(
                 "`{}` must lie on the file system of the repository, `{}`",
-                at.display(),
+                begun.parent.display(),
                 self.path.display()
             )),
             Ok(()) => {

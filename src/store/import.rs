@@ -84,17 +84,22 @@ impl Store {
         let stored = self.put_together(&image, begin, report);
         // Ends skopeo, also when it is in the middle of a blob.
         drop(image);
-        stored
-            .map_err(|error| self.explain(error))
-            .with_context(importing)
+        let stored = stored.map_err(|error| self.explain(error));
+        let (stored, checkout) = stored.with_context(importing)?;
+        let checkout = checkout.map_err(|error| self.explain(error));
+        Ok((
+            stored,
+            checkout.with_context(|| format!("checking out `{reference}`"))?,
+        ))
     }
 
+    /// What became of the checkout does not concern the image, which is in the store by then.
     fn put_together(
         &self,
         image: &RemoteImage,
         begin: Option<Begin>,
         report: &Report,
-    ) -> Result<(StoredImage, Option<Checkout>)> {
+    ) -> Result<(StoredImage, Result<Option<Checkout>>)> {
         self.begin()?;
         let mut layers = self.known(image)?;
         let mut tree = Tree::default();
@@ -129,8 +134,7 @@ impl Store {
         })?;
         let name = refs::name(refs::IMAGES, &image.manifest_digest);
         self.end(&name, &commit)?;
-        let checkout = linked.with_context(|| format!("checking out `{}`", image.reference))?;
-        Ok((stored(image, commit), checkout))
+        Ok((stored(image, commit), linked))
     }
 
     /// What the store knows of the image's layers. An image may have a layer twice: the empty one of old builders.
