@@ -82,10 +82,11 @@ pub fn stage(
     let path = Path::new(STAGING).join(format!("{name}-{generation}"));
     let staging = || format!("preparing generation {generation} of `{name}`");
     root.remove_tree(&path).with_context(staging)?;
-    root.create_dir_all(path.join("units"), 0o755)
+    // Nothing refers to it yet: all of it goes to the disk at once, below.
+    root.prepare_dir_all(path.join("units"), 0o755)
         .with_context(staging)?;
     put_rootfs(root, &path, rootfs).with_context(staging)?;
-    let write = |name: &str, text: &str| root.replace(path.join(name), text.as_bytes(), 0o644);
+    let write = |name: &str, text: &str| root.prepare(path.join(name), text.as_bytes(), 0o644);
     write("config.json", &content.config_json)?;
     write("launch.json", &content.launch_json)?;
     write("record.toml", &content.record)?;
@@ -109,10 +110,10 @@ fn put_rootfs(root: &Root, path: &Path, rootfs: Rootfs) -> Result<()> {
         Rootfs::Image(composed) => composed,
     };
     for place in ["tree", "rootfs"] {
-        root.create_dir_all(path.join(place), 0o755)?;
+        root.prepare_dir_all(path.join(place), 0o755)?;
     }
     let image = path.join(TREE);
-    root.replace(&image, &composed.image, 0o644)?;
+    root.prepare(&image, &composed.image, 0o644)?;
     if composed.verity {
         composefs::seal(&root.outside(&image))?;
     }
@@ -120,7 +121,7 @@ fn put_rootfs(root: &Root, path: &Path, rootfs: Rootfs) -> Result<()> {
 }
 
 /// Makes the mount targets that the rootfs lacks. Links are followed inside the rootfs, as the runtimes follow
-/// them; nothing can be made outside of it.
+/// them; nothing can be made outside of it. They are on disk when the caller has synced the rootfs.
 pub(crate) fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
     let rootfs = Root::open(rootfs)?;
     for target in targets {
@@ -129,10 +130,10 @@ pub(crate) fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
             continue;
         }
         let parent = target.path.parent().unwrap_or(Path::new("/"));
-        rootfs.create_dir_all(parent, 0o755).with_context(making)?;
+        rootfs.prepare_dir_all(parent, 0o755).with_context(making)?;
         if let Some(mode) = target.dir {
             rootfs
-                .create_dir_all(&target.path, mode)
+                .prepare_dir_all(&target.path, mode)
                 .with_context(making)?;
             if rootfs.leads_to_dir(&target.path)? != Some(true) {
                 let dangling = anyhow!("a link of the image leads to where nothing is");
@@ -140,7 +141,7 @@ pub(crate) fn make_targets(rootfs: &Path, targets: &[Target]) -> Result<()> {
             }
         } else {
             rootfs
-                .replace(&target.path, b"", 0o644)
+                .prepare(&target.path, b"", 0o644)
                 .with_context(making)?;
         }
     }

@@ -142,6 +142,18 @@ impl Proxy {
         self.changed.notify_all();
     }
 
+    /// Lets it end, and waits until it has; one that does not is killed.
+    pub(crate) fn close(&self) {
+        if self.is_alive() {
+            let _both_ends = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+            if let Ok(true) = ready(&self.process, FAREWELL) {
+                self.line().dead = true;
+                return;
+            }
+        }
+        self.kill();
+    }
+
     /// The error for a socket at its end.
     pub(crate) fn ended(&self) -> Failure {
         self.kill();
@@ -156,13 +168,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if self.is_alive() {
-            let _both_ends = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
-            if let Ok(true) = ready(&self.process, FAREWELL) {
-                return;
-            }
-        }
-        self.kill();
+        self.close();
     }
 }
 

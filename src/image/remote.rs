@@ -81,6 +81,12 @@ impl RemoteImage {
         session.end();
     }
 
+    /// Lets skopeo end, and waits until it has: all has been read.
+    pub(crate) fn close(&self) {
+        let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.close();
+    }
+
     /// A skopeo that serves the image: the one that there is, or a new one if a stalled stream took that along.
     fn session(&self) -> Result<Arc<Session>> {
         let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);

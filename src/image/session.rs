@@ -55,6 +55,11 @@ impl Session {
         self.proxy.kill();
     }
 
+    /// Lets it end, and waits until it has.
+    pub(crate) fn close(&self) {
+        self.proxy.close();
+    }
+
     /// The manifest in OCI's form, and the digest that the source's own form has.
     pub(crate) fn manifest(&self) -> Result<(String, Vec<u8>), Failure> {
         let reply = self.ask("GetManifest")?;

@@ -11,7 +11,7 @@ use crate::image::remote::{self, RemoteImage};
 use crate::image::resolve::{require_allowed, resolve};
 use crate::ops::Host;
 use crate::root::Root;
-use crate::store::{Store, StoredImage};
+use crate::store::{Begun, Checkout, Store, StoredImage};
 
 /// When an image's source is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -50,6 +50,25 @@ impl Found {
             Self::Remote(image) => {
                 store.require_room(&image, host.report)?;
                 store.import(*image, host.report)
+            }
+        }
+    }
+
+    /// The image in the store, as [`Found::into_store`], and a checkout of it, from what `begin` gives.
+    pub(crate) fn into_checkout(
+        self,
+        host: &Host,
+        store: &Store,
+        begin: impl FnOnce() -> Result<Begun> + Send,
+    ) -> Result<(StoredImage, Checkout)> {
+        match self {
+            Self::Stored(image) => {
+                let checkout = store.checkout_from(begin()?, &image)?;
+                Ok((*image, checkout))
+            }
+            Self::Remote(image) => {
+                store.require_room(&image, host.report)?;
+                store.import_and_checkout(*image, begin, host.report)
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,12 +12,44 @@ use rustix::io::Errno;
 use crate::root::metadata::dress;
 use crate::root::{DIR_FLAGS, Metadata, Root, relative, temporary, unlink_temporary};
 
+/// When what was written is on disk.
+#[derive(Clone, Copy)]
+enum Disk {
+    /// Before the call returns.
+    Now,
+    /// When the file system is synced as a whole.
+    Later,
+}
+
+impl Disk {
+    fn wait(self, fd: impl AsFd) -> rustix::io::Result<()> {
+        match self {
+            Self::Now => rustix::fs::fsync(fd),
+            Self::Later => Ok(()),
+        }
+    }
+}
+
+/// Gives a file its mode, apart from open(2), which the umask would change.
+fn moded(mode: u32) -> impl Fn(&File) -> Result<(), Errno> {
+    move |file| rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
+}
+
 impl Root {
     /// Makes the directory and those above it that are missing, with `mode` each whatever the umask, and returns
     /// what it made, outermost first.
     pub fn create_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
+        self.make_dirs(path.as_ref(), mode, Disk::Now)
+    }
+
+    /// As [`Root::create_dir_all`], of what is private until [`Root::sync`] has brought it to the disk.
+    pub fn prepare_dir_all(&self, path: impl AsRef<Path>, mode: u32) -> Result<Vec<PathBuf>> {
+        self.make_dirs(path.as_ref(), mode, Disk::Later)
+    }
+
+    fn make_dirs(&self, path: &Path, mode: u32, disk: Disk) -> Result<Vec<PathBuf>> {
         let (mut at, mut made) = (PathBuf::from("/"), Vec::new());
-        for part in relative(path.as_ref()).components() {
+        for part in relative(path).components() {
             at.push(part);
             let making = || format!("making the directory `{}`", at.display());
             let (dir, name) = self.parent(&at).with_context(making)?;
@@ -30,7 +63,7 @@ impl Root {
                     )
                     .with_context(making)?;
                     rustix::fs::fchmod(&new, Mode::from_raw_mode(mode)).with_context(making)?;
-                    rustix::fs::fsync(&dir).with_context(making)?;
+                    disk.wait(&dir).with_context(making)?;
                     made.push(at.clone());
                 }
                 Err(Errno::EXIST) => {}
@@ -43,10 +76,7 @@ impl Root {
     /// Replaces the file by `content` in one step: a reader, and a machine after a power cut, sees the old file
     /// or the new one, whole. The directory must exist.
     pub fn replace(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
-        self.replace_with(path.as_ref(), content, &|file| {
-            // The mode is set apart from open(2), which the umask would change.
-            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
-        })
+        self.put(path.as_ref(), content, Disk::Now, &moded(mode))
     }
 
     /// As [`Root::replace`], with all that a file has besides its content.
@@ -56,13 +86,20 @@ impl Root {
         content: &[u8],
         metadata: &Metadata,
     ) -> Result<()> {
-        self.replace_with(path.as_ref(), content, &|file| dress(file, metadata))
+        let dress = |file: &File| dress(file, metadata);
+        self.put(path.as_ref(), content, Disk::Now, &dress)
     }
 
-    fn replace_with(
+    /// As [`Root::replace`], of what is private until [`Root::sync`] has brought it to the disk.
+    pub fn prepare(&self, path: impl AsRef<Path>, content: &[u8], mode: u32) -> Result<()> {
+        self.put(path.as_ref(), content, Disk::Later, &moded(mode))
+    }
+
+    fn put(
         &self,
         path: &Path,
         content: &[u8],
+        disk: Disk,
         dress: &dyn Fn(&File) -> Result<(), Errno>,
     ) -> Result<()> {
         let writing = || format!("writing `{}`", path.display());
@@ -77,9 +114,9 @@ impl Root {
             let mut file = File::from(fd);
             file.write_all(content)?;
             dress(&file)?;
-            file.sync_all()?;
+            disk.wait(&file)?;
             rustix::fs::renameat(&dir, &temp, &dir, &name)?;
-            rustix::fs::fsync(&dir)?;
+            disk.wait(&dir)?;
             Ok(())
         })();
         if written.is_err() {
@@ -89,19 +126,28 @@ impl Root {
         written.with_context(writing)
     }
 
-    /// Appends a line-sized piece to the file, which is made if missing, and returns once it is on disk.
+    /// Appends a line-sized piece to the file, which is made if missing, and returns once it is on disk. A file that is
+    /// there has its name on disk already.
     pub fn append(&self, path: impl AsRef<Path>, content: &[u8]) -> Result<()> {
         let path = path.as_ref();
         let writing = || format!("writing `{}`", path.display());
         let (dir, name) = self.parent(path).with_context(writing)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&dir, &name, flags, Mode::from_raw_mode(0o600))
-            .with_context(writing)?;
-        let mut file = File::from(fd);
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o600);
+        let (fd, is_new) = match rustix::fs::openat(&dir, &name, flags, mode) {
+            Err(Errno::NOENT) => {
+                let flags = flags | OFlags::CREATE;
+                (rustix::fs::openat(&dir, &name, flags, mode), true)
+            }
+            found => (found, false),
+        };
+        let mut file = File::from(fd.with_context(writing)?);
         file.write_all(content).with_context(writing)?;
         file.sync_all().with_context(writing)?;
-        rustix::fs::fsync(&dir).with_context(writing)
+        if is_new {
+            rustix::fs::fsync(&dir).with_context(writing)?;
+        }
+        Ok(())
     }
 
     /// Opens the file for reading and writing, making it (mode 0600) if it is missing.

@@ -3,7 +3,7 @@
 //! Formats: ustar, GNU long names, PAX. The `tar` crate's own iteration is not used: it splits PAX records at
 //! newlines, which breaks binary values such as `security.capability`, and reads headers of any size into memory.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufRead, ErrorKind, Read};
 
 use anyhow::{Context, Result, bail};
 use tar::{EntryType, Header};
@@ -43,7 +43,7 @@ struct Extensions {
     records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl<R: Read> Archive<R> {
+impl<R: BufRead> Archive<R> {
     pub(crate) fn new(stream: R) -> Self {
         Self {
             stream,
@@ -82,7 +82,7 @@ impl<R: Read> Archive<R> {
     }
 
     /// The content of the member last returned.
-    pub(crate) fn content(&mut self) -> impl Read {
+    pub(crate) fn content(&mut self) -> Content<'_, R> {
         Content(self)
     }
 
@@ -232,9 +232,36 @@ fn label(path: &[u8]) -> String {
 }
 
 /// Reads a member's content and nothing beyond; a stream that ends before is an error.
-struct Content<'a, R>(&'a mut Archive<R>);
+pub(crate) struct Content<'a, R>(&'a mut Archive<R>);
 
-impl<R: Read> Read for Content<'_, R> {
+impl<R: BufRead> Content<'_, R> {
+    /// Appends what is left, but not more than so many bytes; how many. Reading to the end of a reader would fill the
+    /// room for each byte with zeros first.
+    pub(crate) fn append_to(&mut self, bytes: &mut Vec<u8>, most: u64) -> io::Result<u64> {
+        let archive = &mut *self.0;
+        let wanted = archive.content.min(most);
+        let mut left = wanted;
+        while left > 0 {
+            let buffer = match archive.stream.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                buffer => buffer?,
+            };
+            let length = buffer
+                .len()
+                .min(usize::try_from(left).unwrap_or(usize::MAX));
+            if length == 0 {
+                return Err(truncated());
+            }
+            bytes.extend_from_slice(&buffer[..length]);
+            archive.stream.consume(length);
+            left -= length as u64;
+            archive.content -= length as u64;
+        }
+        Ok(wanted)
+    }
+}
+
+impl<R: BufRead> Read for Content<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let archive = &mut *self.0;
         let wanted = buffer

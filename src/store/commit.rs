@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use ostree::glib::{self, prelude::ToVariant};
 use rustix::fs::FileType;
 
 use crate::store::entry::{self, Attributes, Node, unhex};
-use crate::store::gvariant::{array, string, tuple};
+use crate::store::gvariant::{array, dict, frame, pad, string, tuple};
 use crate::store::layer::Layer;
 use crate::store::merge::Tree;
 use crate::store::object::{Kind, Meta, dirmeta};
@@ -102,29 +101,77 @@ pub(crate) fn layer(objects: &Objects, layer: &Layer, diff_id: &Digest) -> Resul
     top.file(ENTRIES, &list)?;
     top.dir(OBJECTS, &held)?;
     let tree = top.write(objects)?;
-    write(objects, &Directory { tree, meta }, None)
+    write(objects, &Directory { tree, meta }, &dict(&[]))
 }
 
 /// Commits an image's merged tree with its metadata, an `a{sv}`; the commit's checksum.
-pub(crate) fn image(objects: &Objects, tree: &Tree, metadata: &glib::Variant) -> Result<String> {
+pub(crate) fn image(objects: &Objects, tree: &Tree, metadata: &[u8]) -> Result<String> {
     let root = tree.write(objects).context("writing the directories")?;
-    write(objects, &root, Some(metadata))
+    write(objects, &root, metadata)
 }
 
 /// Writes a commit. It has no time and no parent: equal content is one commit.
-fn write(objects: &Objects, root: &Directory, metadata: Option<&glib::Variant>) -> Result<String> {
-    let empty = glib::VariantDict::new(None).end();
-    let no_parent: Vec<u8> = Vec::new();
-    let no_related: Vec<(String, Vec<u8>)> = Vec::new();
-    let commit = glib::Variant::tuple_from_iter([
-        metadata.unwrap_or(&empty).clone(),
-        no_parent.to_variant(),
-        no_related.to_variant(),
-        "".to_variant(),
-        "".to_variant(),
-        0_u64.to_variant(),
-        unhex(&root.tree)?.to_variant(),
-        unhex(&root.meta)?.to_variant(),
-    ]);
-    objects.write_metadata(Kind::Commit, commit.data())
+fn write(objects: &Objects, root: &Directory, metadata: &[u8]) -> Result<String> {
+    objects.write_metadata(Kind::Commit, &commit(root, metadata)?)
+}
+
+/// The bytes of a commit.
+fn commit(root: &Directory, metadata: &[u8]) -> Result<Vec<u8>> {
+    let mut body = metadata.to_vec();
+    let metadata_ends = body.len();
+    // No parent, nothing related, an empty subject and an empty body; no time, which has no offset.
+    body.extend_from_slice(&string(""));
+    let subject_ends = body.len();
+    body.extend_from_slice(&string(""));
+    let body_ends = body.len();
+    pad(&mut body);
+    body.extend_from_slice(&0_u64.to_be_bytes());
+    body.extend_from_slice(&unhex(&root.tree)?);
+    let tree_ends = body.len();
+    body.extend_from_slice(&unhex(&root.meta)?);
+    let ends = [
+        tree_ends,
+        body_ends,
+        subject_ends,
+        metadata_ends,
+        metadata_ends,
+        metadata_ends,
+    ];
+    Ok(frame(body, &ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use ostree::glib::prelude::ToVariant;
+    use ostree::glib::{Variant, VariantDict};
+
+    use super::*;
+
+    #[test]
+    fn a_commit_is_as_glib_has_it() {
+        for length in [None, Some(0), Some(100), Some(230), Some(70_000)] {
+            let metadata = VariantDict::new(None);
+            if let Some(length) = length {
+                metadata.insert("text", "x".repeat(length));
+            }
+            let metadata = metadata.end();
+            let no_related: Vec<(String, Vec<u8>)> = Vec::new();
+            let expected = Variant::tuple_from_iter([
+                metadata.clone(),
+                Vec::<u8>::new().to_variant(),
+                no_related.to_variant(),
+                "".to_variant(),
+                "".to_variant(),
+                0_u64.to_variant(),
+                vec![1_u8; 32].to_variant(),
+                vec![2_u8; 32].to_variant(),
+            ]);
+            let root = Directory {
+                tree: "01".repeat(32),
+                meta: "02".repeat(32),
+            };
+            let ours = commit(&root, metadata.data()).unwrap();
+            assert_eq!(ours, expected.data(), "{length:?}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use crate::image::hex;
 use crate::store::object::Meta;
 
 /// The format this build writes; a layer stored in another one is imported again.
@@ -92,6 +93,20 @@ impl Attributes {
         })
     }
 
+    /// Those of a directory's object.
+    pub(crate) fn of(meta: &Meta) -> Result<Self> {
+        let xattrs = meta.xattrs.iter().map(|(name, value)| {
+            let name = String::from_utf8(name.clone());
+            Ok((name.context("parsing an extended attribute")?, hex(value)))
+        });
+        Ok(Self {
+            mode: meta.mode & 0o7777,
+            uid: meta.uid,
+            gid: meta.gid,
+            xattrs: xattrs.collect::<Result<_>>()?,
+        })
+    }
+
     /// The extended attributes, their values as they are.
     pub(crate) fn plain_xattrs(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let xattrs = self.xattrs.iter();
@@ -119,10 +134,18 @@ impl Node {
 
 /// The bytes that hexadecimal text stands for.
 pub(crate) fn unhex(text: &str) -> Result<Vec<u8>> {
-    let digits = text.as_bytes().chunks(2);
-    digits
-        .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
-        .collect()
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        b'A'..=b'F' => Ok(digit - b'A' + 10),
+        _ => bail!("`{text}` is not hexadecimal"),
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks();
+    if !rest.is_empty() {
+        bail!("`{text}` is not hexadecimal");
+    }
+    let byte = |[high, low]: &[u8; 2]| Ok(value(*high)? << 4 | value(*low)?);
+    pairs.iter().map(byte).collect()
 }
 
 /// What a file name means in a layer.

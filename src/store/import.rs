@@ -2,8 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::thread;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::Digest;
 
 use crate::hint::Hinted;
@@ -14,7 +17,7 @@ use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
 use crate::store::layer::SPARSE;
 use crate::store::merge::Tree;
-use crate::store::{Store, StoredImage, commit, metadata, refs};
+use crate::store::{Begun, Checkout, Store, StoredImage, commit, metadata, refs};
 
 /// The remedy for bytes that are not what the image says of them.
 const DAMAGED: &str =
@@ -23,12 +26,46 @@ const DAMAGED: &str =
 /// How many names a note on skipped files lists.
 const LISTED: usize = 5;
 
+/// Gives a checkout that has been begun, when that is as far as it goes by itself.
+type Begin<'a> = Box<dyn FnOnce() -> Result<Begun> + Send + 'a>;
+
+/// The layers of an image as they are brought together.
+struct Layers<'a> {
+    image: &'a RemoteImage,
+    /// What is known of each.
+    lists: HashMap<&'a Digest, Vec<Entry>>,
+    /// Those of which nothing is.
+    wanted: Vec<Wanted<'a>>,
+}
+
 impl Store {
     /// Brings the image into the store. A layer that is known by its diff_id is not fetched.
     ///
     /// An import that is cut short keeps the layers it completed, and nothing refers to an incomplete one; see
     /// `unsynced` for what a power cut leaves.
     pub fn import(&self, image: RemoteImage, report: &Report) -> Result<StoredImage> {
+        let (stored, _) = self.bring(image, None, report)?;
+        Ok(stored)
+    }
+
+    /// As [`Store::import`], and checks the image out into what `begin` gives: the layers that are known while the
+    /// others are fetched, the rest before anything waits for the disk.
+    pub fn import_and_checkout(
+        &self,
+        image: RemoteImage,
+        begin: impl FnOnce() -> Result<Begun> + Send,
+        report: &Report,
+    ) -> Result<(StoredImage, Checkout)> {
+        let (stored, checkout) = self.bring(image, Some(Box::new(begin)), report)?;
+        Ok((stored, checkout.context("nothing was checked out")?))
+    }
+
+    fn bring(
+        &self,
+        image: RemoteImage,
+        begin: Option<Begin>,
+        report: &Report,
+    ) -> Result<(StoredImage, Option<Checkout>)> {
         let reference = image.reference.clone();
         let importing = || format!("importing `{reference}`");
         if let Some(stored) = self.find(&image.manifest_digest)?
@@ -36,50 +73,72 @@ impl Store {
             && stored.index_digest == image.index_digest
             && stored.platform == image.platform
         {
-            return Ok(stored);
+            let checkout = begin.map(|begin| self.checkout_from(begin()?, &stored));
+            return Ok((stored, checkout.transpose()?));
         }
         for descriptor in image.layers() {
             check_media_type(descriptor.media_type())
                 .with_context(|| label(descriptor))
                 .with_context(importing)?;
         }
-        let stored = self.put_together(&image, report);
+        let stored = self.put_together(&image, begin, report);
         // Ends skopeo, also when it is in the middle of a blob.
         drop(image);
-        stored
-            .map_err(|error| self.explain(error))
-            .with_context(importing)
+        let stored = stored.map_err(|error| self.explain(error));
+        let (stored, checkout) = stored.with_context(importing)?;
+        let checkout = checkout.map_err(|error| self.explain(error));
+        Ok((
+            stored,
+            checkout.with_context(|| format!("checking out `{reference}`"))?,
+        ))
     }
 
-    fn put_together(&self, image: &RemoteImage, report: &Report) -> Result<StoredImage> {
+    /// What became of the checkout does not concern the image, which is in the store by then.
+    fn put_together(
+        &self,
+        image: &RemoteImage,
+        begin: Option<Begin>,
+        report: &Report,
+    ) -> Result<(StoredImage, Result<Option<Checkout>>)> {
         self.begin()?;
-        let lists = self.layers(image, report)?;
+        let mut layers = self.known(image)?;
         let mut tree = Tree::default();
-        for (descriptor, diff_id) in image.layers().iter().zip(image.diff_ids()) {
-            let entries = lists.get(diff_id).context("a layer has been lost")?;
-            tree.apply(entries).with_context(|| label(descriptor))?;
-        }
-        let commit = commit::image(&self.objects, &tree, &metadata::write(image)?)?;
+        let known = layers.apply(&mut tree, 0)?;
+        let below = (begin.is_some() && known > 0).then(|| Arc::new(tree.clone()));
+        let (merged, waiting) = channel::<Arc<Tree>>();
+        let linking = move || {
+            let Some(begin) = begin else {
+                return Ok(None);
+            };
+            let mut begun = begin()?;
+            if let Some(below) = below.filter(|_| begun.is_empty()) {
+                self.advance(&mut begun, &below)?;
+            }
+            // None comes when it could not be merged.
+            if let Ok(tree) = waiting.recv() {
+                self.advance(&mut begun, &tree)?;
+            }
+            Ok(Some(begun.done()))
+        };
+        let (linked, commit) = meanwhile(linking, move || {
+            self.fetch(&mut layers, report)?;
+            if layers.apply(&mut tree, known)? < image.layers().len() {
+                bail!("a layer has been lost");
+            }
+            let tree = Arc::new(tree);
+            let _failed_already = merged.send(Arc::clone(&tree));
+            let commit = commit::image(&self.objects, &tree, &metadata::write(image)?);
+            // It has nothing more to do, and may take a moment to end.
+            image.close();
+            commit
+        })?;
         let name = refs::name(refs::IMAGES, &image.manifest_digest);
         self.end(&name, &commit)?;
-        Ok(StoredImage {
-            reference: image.reference.clone(),
-            index_digest: image.index_digest.clone(),
-            manifest_digest: image.manifest_digest.clone(),
-            platform: image.platform.clone(),
-            config: image.config.clone(),
-            diff_ids: image.diff_ids().to_vec(),
-            commit,
-        })
+        Ok((stored(image, commit), linked))
     }
 
-    /// The entries of each of the image's layers: the store's, or fetched. An image may have a layer twice: the empty
-    /// one of old builders.
-    fn layers<'a>(
-        &self,
-        image: &'a RemoteImage,
-        report: &Report,
-    ) -> Result<HashMap<&'a Digest, Vec<Entry>>> {
+    /// What the store knows of the image's layers. An image may have a layer twice: the empty one of old builders.
+    fn known<'a>(&self, image: &'a RemoteImage) -> Result<Layers<'a>> {
         let mut lists = HashMap::new();
         let mut wanted: Vec<Wanted<'a>> = Vec::new();
         for (descriptor, diff_id) in image.layers().iter().zip(image.diff_ids()) {
@@ -97,12 +156,22 @@ impl Store {
         }
         // The largest first: what takes longest does not begin last.
         wanted.sort_by_key(|w| Reverse(w.descriptor.size()));
-        let fetch = Fetch {
+        Ok(Layers {
             image,
+            lists,
+            wanted,
+        })
+    }
+
+    /// Fetches what is not known.
+    fn fetch(&self, layers: &mut Layers, report: &Report) -> Result<()> {
+        let fetch = Fetch {
+            image: layers.image,
             limit: self.settings.layer_limit,
             report,
         };
-        fetch.all(&self.objects, &wanted, |layer, read| {
+        let lists = &mut layers.lists;
+        fetch.all(&self.objects, &layers.wanted, |layer, read| {
             let commit = commit::layer(&self.objects, &read, layer.diff_id)?;
             self.set_pending(layer.diff_id, &commit)?;
             let digest = layer.descriptor.digest().to_string();
@@ -112,8 +181,7 @@ impl Store {
             report.event(Event::LayerDone { digest });
             lists.insert(layer.diff_id, read.entries);
             Ok(())
-        })?;
-        Ok(lists)
+        })
     }
 
     /// Adds the remedy to an error that has one.
@@ -140,6 +208,49 @@ impl Store {
             Err(error) => error,
         }
     }
+}
+
+impl Layers<'_> {
+    /// Lays layers over the tree of those below, from this one up to the first of which nothing is known; that one.
+    fn apply(&self, tree: &mut Tree, from: usize) -> Result<usize> {
+        let layers = self.image.layers().iter().zip(self.image.diff_ids());
+        for (at, (descriptor, diff_id)) in layers.enumerate().skip(from) {
+            let Some(entries) = self.lists.get(diff_id) else {
+                return Ok(at);
+            };
+            tree.apply(entries).with_context(|| label(descriptor))?;
+        }
+        Ok(self.image.layers().len())
+    }
+}
+
+/// What the image is in the store.
+fn stored(image: &RemoteImage, commit: String) -> StoredImage {
+    StoredImage {
+        reference: image.reference.clone(),
+        index_digest: image.index_digest.clone(),
+        manifest_digest: image.manifest_digest.clone(),
+        platform: image.platform.clone(),
+        config: image.config.clone(),
+        diff_ids: image.diff_ids().to_vec(),
+        commit,
+    }
+}
+
+/// Does one thing while another is done; what became of the first, unless the second failed.
+fn meanwhile<T: Send, U>(
+    one: impl FnOnce() -> Result<T> + Send,
+    other: impl FnOnce() -> Result<U>,
+) -> Result<(Result<T>, U)> {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        let one = one.join();
+        Ok((
+            one.unwrap_or_else(|_| Err(anyhow!("a thread ended in the middle"))),
+            other?,
+        ))
+    })
 }
 
 fn skipped_note(digest: &str, skipped: &[String]) -> String {

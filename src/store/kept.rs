@@ -9,7 +9,7 @@ use containers_image_proxy::oci_spec::image::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::resolve::Resolved;
-use crate::store::{Store, StoredImage, metadata, refs};
+use crate::store::{Store, StoredImage, refs};
 
 impl Store {
     /// The image that the reference names now, if the store has it.
@@ -31,6 +31,15 @@ impl Store {
         Ok(images
             .iter()
             .any(|image| image.reference == *reference && image.platform == *platform))
+    }
+
+    /// An image of the same repository, if the store has one: it is likely to have most of the files. First the one
+    /// that had the very reference.
+    pub(crate) fn relative(&self, reference: &ImageRef) -> Result<Option<StoredImage>> {
+        let mut images = self.images()?;
+        images.retain(|image| image.reference.repository() == reference.repository());
+        images.sort_by_key(|image| image.reference != *reference);
+        Ok(images.into_iter().next())
     }
 
     /// The image that was last asked for by this reference for the platform, if the store has it; a kept one first. For
@@ -89,7 +98,7 @@ impl Store {
     /// Whether the image with this manifest is kept.
     pub fn is_kept(&self, manifest_digest: &Digest) -> Result<bool> {
         let name = refs::name(refs::KEPT, manifest_digest);
-        let found = self.repo.resolve_rev(&name, true);
+        let found = refs::resolve(&self.repo, &name);
         Ok(found
             .with_context(|| format!("looking for the image {manifest_digest}"))?
             .is_some())
@@ -116,7 +125,7 @@ impl Store {
         let refs = refs::list(&self.repo, Some(kind));
         let mut images = Vec::new();
         for commit in refs.with_context(looking)?.into_values() {
-            images.extend(metadata::image(&self.repo, &commit).with_context(looking)?);
+            images.extend(self.image_of(&commit).with_context(looking)?);
         }
         Ok(images)
     }

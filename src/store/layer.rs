@@ -1,6 +1,6 @@
 //! One layer's way into the store: its members become objects, its entries a list, both a commit.
 
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::sync::mpsc::{Sender, channel, sync_channel};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,11 +8,11 @@ use containers_image_proxy::oci_spec::image::Digest;
 use tar::EntryType;
 
 use crate::image::hex;
-use crate::store::archive::{Archive, Member};
+use crate::store::archive::{Archive, Content, Member};
 use crate::store::entry::{self, Attributes, Entry, Meaning, Node, clean_path};
 use crate::store::inflate::{Hashed, inflate};
 use crate::store::object::{CHUNK, Meta, SELINUX};
-use crate::store::queue::{Content, Job, Queue};
+use crate::store::queue::{self, Job, Queue};
 
 /// Files up to this size are held whole, larger ones go to their writer in pieces.
 const SMALL: u64 = 1024 * 1024;
@@ -84,7 +84,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn all(&mut self, archive: &mut Archive<impl Read>) -> Result<()> {
+    fn all(&mut self, archive: &mut Archive<impl BufRead>) -> Result<()> {
         while let Some(member) = archive.next_member()? {
             self.add(&member, archive.content())
                 .with_context(|| member.label())?;
@@ -92,7 +92,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn add(&mut self, member: &Member, content: impl Read) -> Result<()> {
+    fn add(&mut self, member: &Member, content: Content<impl BufRead>) -> Result<()> {
         let place = self.layer.entries.len();
         if place == MOST_ENTRIES {
             bail!("the layer has more than {MOST_ENTRIES} entries");
@@ -113,27 +113,28 @@ impl Reading<'_> {
         self.layer.entries.push(Entry { path, node });
         match meta {
             Some(meta) if meta.target.is_none() => self.file(place, meta, member.size, content),
-            Some(meta) => self.put(place, meta, Content::Whole(Vec::new())),
+            Some(meta) => self.put(place, meta, queue::Content::Whole(Vec::new())),
             None => Ok(()),
         }
     }
 
-    fn file(&self, place: usize, meta: Meta, size: u64, mut content: impl Read) -> Result<()> {
+    fn file(
+        &self,
+        place: usize,
+        meta: Meta,
+        size: u64,
+        mut content: Content<impl BufRead>,
+    ) -> Result<()> {
         if size <= SMALL {
             let mut whole = Vec::with_capacity(usize::try_from(size)?);
-            content.read_to_end(&mut whole)?;
-            return self.put(place, meta, Content::Whole(whole));
+            content.append_to(&mut whole, size)?;
+            return self.put(place, meta, queue::Content::Whole(whole));
         }
         let (pieces, writer) = sync_channel(PIECES);
-        self.put(place, meta, Content::Pieces(size, writer))?;
+        self.put(place, meta, queue::Content::Pieces(size, writer))?;
         loop {
             let mut piece = Vec::with_capacity(CHUNK);
-            if content
-                .by_ref()
-                .take(CHUNK as u64)
-                .read_to_end(&mut piece)?
-                == 0
-            {
+            if content.append_to(&mut piece, CHUNK as u64)? == 0 {
                 return Ok(());
             }
             if pieces.send(piece).is_err() {
@@ -142,7 +143,7 @@ impl Reading<'_> {
         }
     }
 
-    fn put(&self, place: usize, meta: Meta, content: Content) -> Result<()> {
+    fn put(&self, place: usize, meta: Meta, content: queue::Content) -> Result<()> {
         let done = self.done.clone();
         let job = Job {
             meta,

@@ -6,20 +6,37 @@ use anyhow::{Context, Result, bail};
 
 use crate::store::commit::{Directory, Names, write_dirmeta};
 use crate::store::entry::{Attributes, Entry, Node, parent};
+use crate::store::object::{Kind, Sum};
 use crate::store::objects::Objects;
+use crate::store::tree;
 
 /// A directory of the merged image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
-    attributes: Attributes,
-    children: BTreeMap<String, Child>,
+    pub(crate) attributes: Attributes,
+    pub(crate) children: BTreeMap<String, Child>,
 }
 
+/// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Child {
+pub(crate) enum Child {
+    /// A directory.
     Dir(Tree),
+    /// A file by its object.
     File(String),
+    /// A symbolic link by its object.
     Symlink(String),
+}
+
+impl Child {
+    /// Whether what is at a name can stay when this is to be there: the same file, or a directory, whatever is in it.
+    pub(crate) fn takes(&self, there: &Self) -> bool {
+        match (self, there) {
+            (Self::Dir(_), Self::Dir(_)) => true,
+            (Self::Dir(_), _) | (_, Self::Dir(_)) => false,
+            files => files.0 == files.1,
+        }
+    }
 }
 
 impl Default for Tree {
@@ -36,6 +53,39 @@ impl Default for Tree {
 }
 
 impl Tree {
+    /// The tree of a commit in the store. What is a symbolic link there is a file here: nothing can be laid over it.
+    pub(crate) fn stored(objects: &Objects, commit: &str) -> Result<Self> {
+        let root = tree::commit(&objects.read(commit, Kind::Commit)?)?.root;
+        Self::read(objects, root, &mut HashMap::new())
+    }
+
+    fn read(
+        objects: &Objects,
+        dir: tree::Root,
+        known: &mut HashMap<Sum, Attributes>,
+    ) -> Result<Self> {
+        let names = tree::dirtree(&objects.read(&dir.tree.to_string(), Kind::DirTree)?)?;
+        let attributes = if let Some(attributes) = known.get(&dir.meta) {
+            attributes.clone()
+        } else {
+            let meta = tree::dirmeta(&objects.read(&dir.meta.to_string(), Kind::DirMeta)?)?;
+            let attributes = Attributes::of(&meta)?;
+            known.insert(dir.meta, attributes.clone());
+            attributes
+        };
+        let mut children = BTreeMap::new();
+        for (name, sum) in names.files {
+            children.insert(name, Child::File(sum.to_string()));
+        }
+        for (name, below) in names.dirs {
+            children.insert(name, Child::Dir(Self::read(objects, below, known)?));
+        }
+        Ok(Self {
+            attributes,
+            children,
+        })
+    }
+
     /// Lays a layer over the tree: its whiteouts first, for they concern lower layers alone, then its entries.
     pub(crate) fn apply(&mut self, entries: &[Entry]) -> Result<()> {
         for entry in entries {

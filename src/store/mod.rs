@@ -37,6 +37,7 @@ mod queue;
 mod reach;
 mod refs;
 pub(crate) mod repair;
+mod repo;
 pub mod settings;
 pub(crate) mod space;
 pub mod survey;
@@ -46,33 +47,28 @@ pub mod usage;
 pub(crate) mod verify;
 
 use std::fmt;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
-use ostree::gio::{self, prelude::InputStreamExtManual};
-use ostree::{MutableTree, Repo, RepoMode};
 
-pub use crate::store::checkout::Checkout;
+pub use crate::store::checkout::{Begun, Checkout};
 
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
-use crate::root::{Kind, Root};
+use crate::root::{self, Root};
 use crate::store::entry::Entry;
-use crate::store::object::Sum;
+use crate::store::object::Kind;
 use crate::store::objects::Objects;
+use crate::store::repo::{CONFIG, OBJECTS, Repo};
 use crate::store::settings::Settings;
 
 /// Where the repository lies in the host root.
 pub(crate) const REPO: &str = "/var/lib/bedplate/repo";
 
-/// What libostree would write; see [`Store::open`].
-const CONFIG: &[u8] = b"[core]\nrepo_version=1\nmode=bare\n";
-
-/// Whether there is a repository: `objects` is what libostree makes last. One that a crash left half made is none.
+/// Whether there is a repository: `objects` is what is made last. One that a crash left half made is none.
 pub(crate) fn is_made(root: &Root) -> Result<bool> {
-    Ok(root.kind(Path::new(REPO).join("objects"))? == Some(Kind::Dir))
+    Ok(root.kind(Path::new(REPO).join(OBJECTS))? == Some(root::Kind::Dir))
 }
 
 /// The repository.
@@ -115,14 +111,12 @@ impl Store {
         let opening = || format!("opening the store `{}`", path.display());
         root.create_dir_all("/var/lib", 0o755)?;
         root.create_dir_all(REPO, 0o700)?;
-        let repo = Repo::new_for_path(&path);
         if !is_made(root)? {
             // On disk before the rest, or a power cut could leave a repository that cannot be opened.
             root.replace(Path::new(REPO).join("config"), CONFIG, 0o644)?;
         }
         // Completes a repository that a crash left half made, and opens it.
-        repo.create(RepoMode::Bare, gio::Cancellable::NONE)
-            .with_context(opening)?;
+        let repo = Repo::complete(&path).with_context(opening)?;
         Ok(Self {
             objects: Objects::open(&path).with_context(opening)?,
             repo,
@@ -138,11 +132,9 @@ impl Store {
         }
         let path = root.outside(REPO);
         let opening = || format!("opening the store `{}`", path.display());
-        let repo = Repo::new_for_path(&path);
-        repo.open(gio::Cancellable::NONE).with_context(opening)?;
         Ok(Some(Self {
+            repo: Repo::open(&path).with_context(opening)?,
             objects: Objects::open(&path).with_context(opening)?,
-            repo,
             path,
             settings,
         }))
@@ -152,27 +144,24 @@ impl Store {
     pub fn find(&self, manifest_digest: &Digest) -> Result<Option<StoredImage>> {
         let looking = || format!("looking for the image {manifest_digest}");
         let name = refs::name(refs::IMAGES, manifest_digest);
-        let found = self.repo.resolve_rev(&name, true);
-        let Some(commit) = found.with_context(looking)? else {
+        let Some(commit) = refs::resolve(&self.repo, &name).with_context(looking)? else {
             return Ok(None);
         };
-        metadata::image(&self.repo, &commit).with_context(looking)
+        self.image_of(&commit).with_context(looking)
     }
 
     /// The manifest of an image, in OCI's form.
     pub fn manifest(&self, image: &StoredImage) -> Result<ImageManifest> {
         let reading = || format!("reading the manifest of `{}`", image.reference);
-        metadata::manifest(&self.repo, &image.commit).with_context(reading)
+        let commit = self.objects.read(&image.commit, Kind::Commit);
+        let manifest = commit.and_then(|bytes| metadata::manifest(&bytes));
+        manifest.with_context(reading)
     }
 
     /// Forgets the image. Its layers stay until the store is pruned; one that is not there is fine.
     pub fn remove_image(&self, manifest_digest: &Digest) -> Result<()> {
         let name = refs::name(refs::IMAGES, manifest_digest);
         let removing = || format!("removing the image {manifest_digest}");
-        let found = self.repo.resolve_rev(&name, true);
-        if found.with_context(removing)?.is_none() {
-            return Ok(());
-        }
         refs::set(&self.repo, &name, None).with_context(removing)
     }
 
@@ -187,26 +176,28 @@ impl Store {
     /// The ref of a layer that the store has.
     fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
         let name = refs::name(refs::LAYERS, diff_id);
-        if self.repo.resolve_rev(&name, true)?.is_some() {
+        if refs::resolve(&self.repo, &name)?.is_some() {
             return Ok(Some(name));
         }
         let name = refs::name(refs::PENDING, diff_id);
-        let pending = refs::list(&self.repo, Some(refs::PENDING))?;
         // A power cut may have left zeros of it.
-        let is_whole = pending.get(&name).is_some_and(|c| Sum::parse(c).is_ok());
+        let is_whole = matches!(refs::resolve(&self.repo, &name), Ok(Some(_)));
         Ok(is_whole.then_some(name))
     }
 
     fn entries_of(&self, layer: &str) -> Result<Option<Vec<Entry>>> {
-        let (object, _) = MutableTree::from_commit(&self.repo, layer)?.lookup(commit::ENTRIES)?;
-        let object = object.context("it has no list of entries")?;
-        let (stream, _, _) = self.repo.load_file(&object, gio::Cancellable::NONE)?;
-        let mut bytes = Vec::new();
-        stream
-            .context("its list of entries is no file")?
-            .into_read()
-            .read_to_end(&mut bytes)
-            .context("reading its entries")?;
-        entry::deserialize(&bytes, Path::new(layer))
+        let reading = "reading its list of entries";
+        let commit = refs::resolve(&self.repo, layer)?.context("it is gone")?;
+        let top = tree::commit(&self.objects.read(&commit, Kind::Commit)?)?.root;
+        let top = tree::dirtree(&self.objects.read(&top.tree.to_string(), Kind::DirTree)?)?;
+        let list = top.files.iter().find(|(name, _)| name == commit::ENTRIES);
+        let (_, list) = list.context("it has no list of entries")?;
+        let bytes = self.objects.read(&list.to_string(), Kind::File);
+        entry::deserialize(&bytes.context(reading)?, Path::new(layer))
+    }
+
+    /// The image of a commit; `None` for another format.
+    fn image_of(&self, commit: &str) -> Result<Option<StoredImage>> {
+        metadata::image(commit, &self.objects.read(commit, Kind::Commit)?)
     }
 }

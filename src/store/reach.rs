@@ -71,9 +71,8 @@ impl<'a> Objects<'a> {
     /// Adds what the commit reaches to what others did.
     pub(crate) fn reach(&mut self, commit: &str, reached: &mut Reached) {
         reached.marks.resize(self.all.len(), false);
-        let found = Sum::parse(commit)
-            .context("a ref names no commit")
-            .and_then(|sum| self.read(Kind::Commit, sum))
+        let found = self
+            .numbered(commit)
             .and_then(|(number, bytes)| Ok((number, tree::commit(&bytes)?.root)));
         let (number, root) = match found {
             Ok(found) => found,
@@ -90,6 +89,16 @@ impl<'a> Objects<'a> {
             }
             Err(error) => reached.faults.push(format!("{error:#}")),
         }
+    }
+
+    /// The content of a commit.
+    pub(crate) fn commit(&self, commit: &str) -> Result<Vec<u8>> {
+        self.numbered(commit).map(|(_, bytes)| bytes)
+    }
+
+    fn numbered(&self, commit: &str) -> Result<(usize, Vec<u8>)> {
+        let sum = Sum::parse(commit).context("a ref names no commit")?;
+        self.read(Kind::Commit, sum)
     }
 
     fn mark(&self, number: usize, reached: &mut Reached) {

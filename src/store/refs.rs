@@ -1,20 +1,18 @@
-//! Refs: what each is called, and the one place that lists and sets them.
-//!
-//! They are listed here and not by libostree, which reads none if one of them is not text: a pending one is written
-//! without waiting for the disk, and a power cut may leave zeros of it.
+//! Refs: what each is called, and the one place that reads and sets them.
 #![expect(
     clippy::disallowed_methods,
     reason = "the store owns what lies in its own private directories"
 )]
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ostree::gio::prelude::FileExt;
-use ostree::{Repo, gio};
+
+use crate::store::object::Sum;
+use crate::store::repo::Repo;
 
 /// Refs of images, by manifest digest.
 pub(crate) const IMAGES: &str = "bedplate/image";
@@ -28,8 +26,11 @@ pub(crate) const LAYERS: &str = "bedplate/layer";
 /// The same of those that may not be on disk yet.
 pub(crate) const PENDING: &str = "bedplate/pending";
 
-/// Where libostree keeps them in the repository.
+/// Where they lie in the repository.
 pub(crate) const HEADS: &str = "refs/heads";
+
+/// Where the next content of a ref is prepared. Writers hold the lock: one name is enough.
+const TEMPORARY: &str = "tmp/bedplate-ref";
 
 /// The ref of this kind for a digest, which may have a colon, as a ref may not.
 pub(crate) fn name(kind: &str, digest: impl AsRef<str>) -> String {
@@ -42,69 +43,150 @@ pub(crate) fn digest(kind: &str, name: &str) -> Option<String> {
     Some(component.replacen('-', ":", 1))
 }
 
-/// The refs of this kind, or all, by name, each with its commit: what is no commit's checksum, too.
+/// The refs of this kind, or all, by name, each with the commit that it names, whether or not that is one.
 pub(crate) fn list(repo: &Repo, kind: Option<&str>) -> Result<BTreeMap<String, String>> {
-    let dir = repo.path().path().context("the store has no path")?;
     let mut found = BTreeMap::new();
-    if let Some(kind) = kind {
-        list_below(&dir.join(HEADS), Path::new(kind), &mut found)?;
-    } else {
-        list_below(&dir.join(HEADS), Path::new(""), &mut found)?;
+    let top = repo.path().join(HEADS);
+    list_below(&top, kind.unwrap_or_default(), &mut found)?;
+    if kind.is_none() {
         // Not ours, but what they reach is somebody's.
+        let top = repo.path().join("refs");
         for others in ["remotes", "mirrors"] {
-            list_below(&dir.join("refs"), Path::new(others), &mut found)?;
+            list_below(&top, others, &mut found)?;
         }
     }
     Ok(found)
 }
 
-fn list_below(top: &Path, below: &Path, found: &mut BTreeMap<String, String>) -> Result<()> {
-    let dir = top.join(below);
-    let reading = |path: &Path| format!("reading the refs `{}`", path.display());
-    let entries = match fs::read_dir(&dir) {
+fn list_below(top: &Path, dir: &str, found: &mut BTreeMap<String, String>) -> Result<()> {
+    let path = top.join(dir);
+    let listing = || format!("listing `{}`", path.display());
+    let entries = match fs::read_dir(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        entries => entries.with_context(|| reading(&dir))?,
+        entries => entries.with_context(listing)?,
     };
     for entry in entries {
-        let entry = entry.with_context(|| reading(&dir))?;
-        let name: PathBuf = below.join(entry.file_name());
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
-            // What is being written; a ref is not called so.
+        let entry = entry.with_context(listing)?;
+        let file_name = entry.file_name();
+        // What has another name was not written here, nor by libostree; or it is being written.
+        let Some(file_name) = file_name.to_str().filter(|name| !name.starts_with('.')) else {
             continue;
-        }
-        if entry.file_type().with_context(|| reading(&dir))?.is_dir() {
+        };
+        let name = match dir {
+            "" => file_name.to_owned(),
+            dir => format!("{dir}/{file_name}"),
+        };
+        if entry.file_type().with_context(listing)?.is_dir() {
             list_below(top, &name, found)?;
-            continue;
-        }
-        match fs::read(entry.path()) {
-            // Removed since.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            content => {
-                let content = content.with_context(|| reading(&entry.path()))?;
-                // libostree takes no text with a NUL in it.
-                let commit = String::from_utf8_lossy(&content).replace('\0', "\u{fffd}");
-                let commit = commit.trim().to_owned();
-                found.insert(name.to_string_lossy().into_owned(), commit);
-            }
+        } else if let Some(commit) = read(&entry.path())? {
+            found.insert(name, commit);
         }
     }
     Ok(())
 }
 
+/// The commit that a ref names; `None` when there is no such ref.
+pub(crate) fn resolve(repo: &Repo, name: &str) -> Result<Option<String>> {
+    let commit = read(&path(repo, name))?;
+    if let Some(commit) = &commit {
+        Sum::parse(commit).with_context(|| format!("reading the ref `{name}`"))?;
+    }
+    Ok(commit)
+}
+
 /// Lets a ref name a commit, or removes it.
 pub(crate) fn set(repo: &Repo, name: &str, commit: Option<&str>) -> Result<()> {
-    let what = if commit.is_some() {
-        "writing"
-    } else {
-        "removing"
+    let Some(commit) = commit else {
+        return match fs::remove_file(path(repo, name)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("removing the ref `{name}`")),
+        };
     };
-    repo.set_ref_immediate(None, name, commit, gio::Cancellable::NONE)
-        .with_context(|| format!("{what} the ref `{name}`"))
+    let next = Next::new(repo, name, commit)?;
+    next.sync()?;
+    next.put()
+}
+
+/// A ref's next content, which must be on disk before it takes the ref's place.
+#[must_use]
+pub(crate) struct Next {
+    name: String,
+    file: File,
+    temporary: PathBuf,
+    place: PathBuf,
+}
+
+impl Next {
+    /// Writes it beside the refs. One at a time.
+    pub(crate) fn new(repo: &Repo, name: &str, commit: &str) -> Result<Self> {
+        let temporary = repo.path().join(TEMPORARY);
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(format!("{commit}\n").as_bytes())?;
+            Ok::<_, std::io::Error>(file)
+        };
+        Ok(Self {
+            file: write().with_context(|| writing(name))?,
+            name: name.to_owned(),
+            place: path(repo, name),
+            temporary,
+        })
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.file.sync_data().with_context(|| writing(&self.name))
+    }
+
+    /// Lets the ref have it.
+    pub(crate) fn put(self) -> Result<()> {
+        put(&self.temporary, &self.place).with_context(|| writing(&self.name))
+    }
+}
+
+/// Gives a ref another name.
+pub(crate) fn rename(repo: &Repo, from: &str, to: &str) -> Result<()> {
+    put(&path(repo, from), &path(repo, to)).with_context(|| writing(to))
+}
+
+fn writing(name: &str) -> String {
+    format!("writing the ref `{name}`")
+}
+
+/// Moves a file to a ref's place, whose directory is made when it is missing.
+fn put(from: &Path, place: &Path) -> std::io::Result<()> {
+    match fs::rename(from, place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        renamed => return renamed,
+    }
+    if let Some(dir) = place.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::rename(from, place)
+}
+
+fn path(repo: &Repo, name: &str) -> PathBuf {
+    repo.path().join(HEADS).join(name)
+}
+
+/// What a ref's file says.
+fn read(path: &Path) -> Result<Option<String>> {
+    match fs::read(path) {
+        // A power cut may have left zeros.
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes).replace('\0', "\u{fffd}");
+            Ok(Some(text.trim_end().to_owned()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading `{}`", path.display())),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use ostree::{RepoListRefsExtFlags, gio};
+
     use super::*;
+    use crate::store::repo::CONFIG;
 
     #[test]
     fn a_ref_tells_its_digest() {
@@ -113,5 +195,49 @@ mod tests {
         assert_eq!(digest(LAYERS, &found).unwrap(), "sha256:12-3");
         assert_eq!(digest(IMAGES, &found), None);
         assert_eq!(digest("bedplate/lay", &found), None);
+    }
+
+    #[test]
+    fn libostree_knows_them() {
+        let place = tempfile::tempdir().unwrap();
+        fs::write(place.path().join("config"), CONFIG).unwrap();
+        let repo = Repo::complete(place.path()).unwrap();
+        let none = gio::Cancellable::NONE;
+        let theirs = ostree::Repo::new_for_path(place.path());
+        theirs.open(none).unwrap();
+        let (one, two) = ("01".repeat(32), "02".repeat(32));
+        let (a, b) = (name(LAYERS, "sha256:a"), name(PENDING, "sha256:b"));
+        set(&repo, &a, Some(&one)).unwrap();
+        set(&repo, &b, Some(&one)).unwrap();
+        set(&repo, &b, Some(&two)).unwrap();
+        theirs
+            .set_ref_immediate(None, "other", Some(&two), none)
+            .unwrap();
+        let flags = RepoListRefsExtFlags::NONE;
+        let known: BTreeMap<_, _> = theirs
+            .list_refs_ext(None, flags, none)
+            .unwrap()
+            .into_iter()
+            .collect();
+        assert_eq!(list(&repo, None).unwrap(), known);
+        assert_eq!(known[&b], two);
+        assert_eq!(
+            list(&repo, Some(LAYERS)).unwrap(),
+            BTreeMap::from([(a.clone(), one.clone())])
+        );
+        assert_eq!(resolve(&repo, &a).unwrap().unwrap(), one);
+        rename(&repo, &b, &a).unwrap();
+        assert_eq!(resolve(&repo, &a).unwrap().unwrap(), two);
+        set(&repo, &a, None).unwrap();
+        set(&repo, &a, None).unwrap();
+        assert_eq!(resolve(&repo, &a).unwrap(), None);
+        fs::write(path(&repo, &a), "no checksum\n").unwrap();
+        assert!(resolve(&repo, &a).is_err());
+        assert_eq!(list(&repo, Some(LAYERS)).unwrap()[&a], "no checksum");
+        assert!(
+            fs::read_dir(place.path().join("tmp"))
+                .unwrap()
+                .all(|entry| entry.unwrap().file_name() == "cache")
+        );
     }
 }

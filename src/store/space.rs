@@ -65,7 +65,7 @@ impl Store {
         let reference = &image.reference;
         match judge(wanted, missing.len() as u64, free_of(&free)) {
             Verdict::Fits => Ok(()),
-            Verdict::Cannot(why) if !self.has_relative(image)? => {
+            Verdict::Cannot(why) if self.relative(reference)?.is_none() => {
                 Err(anyhow!("importing `{reference}`: {why}")).hint(self.free_space())
             }
             Verdict::Perhaps(why) | Verdict::Cannot(why) => {
@@ -81,15 +81,6 @@ impl Store {
             "free space on the file system of `{}`: `bedplate prune` removes what nobody needs",
             self.path.display()
         )
-    }
-
-    /// Whether the store has an image of the same repository.
-    fn has_relative(&self, image: &RemoteImage) -> Result<bool> {
-        let repository = image.reference.repository();
-        let images = self.images()?;
-        Ok(images
-            .iter()
-            .any(|i| i.reference.repository() == repository))
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use ostree::{Repo, gio};
 
 use crate::root::{Kind, Link, Root};
 use crate::store::reach::{Objects, Reached};
 use crate::store::refs::{self, IMAGES, KEPT, LAYERS, PENDING, digest};
+use crate::store::repo::Repo;
 use crate::store::unsynced::MARK;
 use crate::store::{REPO, is_made, metadata};
 
@@ -78,21 +78,20 @@ impl<'a> Survey<'a> {
     fn list_refs(&mut self) -> Result<()> {
         let path = self.root.outside(REPO);
         let listing = || format!("listing the refs of the store `{}`", path.display());
-        let repo = Repo::new_for_path(&path);
-        repo.open(gio::Cancellable::NONE).with_context(listing)?;
+        let repo = Repo::open(&path).with_context(listing)?;
         // By name: images come before what says that they are kept.
         for (name, commit) in refs::list(&repo, None).with_context(listing)? {
-            self.add(&repo, &name, &commit);
+            self.add(&name, &commit);
         }
         self.repo = Some(repo);
         Ok(())
     }
 
-    fn add(&mut self, repo: &Repo, name: &str, commit: &str) {
+    fn add(&mut self, name: &str, commit: &str) {
         let mut reached = Reached::default();
         let pending = digest(PENDING, name);
         if let Some(digest) = digest(IMAGES, name) {
-            let image = self.image(repo, digest, commit);
+            let image = self.image(digest, commit);
             self.images.push(image);
         } else if let Some(digest) = digest(KEPT, name) {
             let kept = self.images.iter_mut().find(|image| image.digest == digest);
@@ -101,7 +100,7 @@ impl<'a> Survey<'a> {
                 // Another commit, if it was asked for by another reference since.
                 self.objects.reach(commit, &mut image.reached);
             } else {
-                let image = self.image(repo, digest, commit);
+                let image = self.image(digest, commit);
                 self.images.push(Image {
                     kept: true,
                     ..image
@@ -119,11 +118,15 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn image(&mut self, repo: &Repo, digest: String, commit: &str) -> Image {
+    fn image(&mut self, digest: String, commit: &str) -> Image {
         let mut reached = Reached::default();
         self.objects.reach(commit, &mut reached);
         // A commit that cannot be read is among the faults.
-        let stored = metadata::image(repo, commit).ok().flatten();
+        let stored = self
+            .objects
+            .commit(commit)
+            .and_then(|bytes| metadata::image(commit, &bytes));
+        let stored = stored.ok().flatten();
         let reference = stored.as_ref().map(|image| image.reference.to_string());
         Image {
             digest,

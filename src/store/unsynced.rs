@@ -9,17 +9,18 @@
     reason = "the store owns what lies in its own private directories"
 )]
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use ostree::{RepoPruneFlags, gio};
 
-use crate::store::Store;
-use crate::store::refs::{self, LAYERS, PENDING};
+use crate::store::object::Object;
+use crate::store::refs::{self, LAYERS, Next, PENDING};
+use crate::store::{Store, tree};
 
 /// The file that says that there may be objects which are not on disk yet.
 pub(crate) const MARK: &str = "unsynced";
@@ -46,21 +47,18 @@ impl Store {
 
     /// Remembers a complete layer that may not be on disk yet.
     pub(crate) fn set_pending(&self, diff_id: &Digest, commit: &str) -> Result<()> {
-        self.repo.set_disable_fsync(true);
-        let set = refs::set(&self.repo, &refs::name(PENDING, diff_id), Some(commit));
-        self.repo.set_disable_fsync(false);
-        set
+        Next::new(&self.repo, &refs::name(PENDING, diff_id), commit)?.put()
     }
 
     /// Waits for the disk, then gives the pending layers and the image their refs.
     pub(crate) fn end(&self, image: &str, commit: &str) -> Result<()> {
+        let image = Next::new(&self.repo, image, commit)?;
+        // The refs' own files among the rest: then each is only renamed.
         self.objects.sync()?;
-        for (pending, layer) in refs::list(&self.repo, Some(PENDING))? {
-            let name = pending.replacen(PENDING, LAYERS, 1);
-            refs::set(&self.repo, &name, Some(&layer))?;
+        for pending in refs::list(&self.repo, Some(PENDING))?.into_keys() {
+            refs::rename(&self.repo, &pending, &pending.replacen(PENDING, LAYERS, 1))?;
         }
-        refs::set(&self.repo, image, Some(commit))?;
-        self.forget_pending()?;
+        image.put()?;
         Ok(fs::remove_file(self.mark())?)
     }
 
@@ -75,8 +73,20 @@ impl Store {
     fn forget_torn(&self) -> Result<()> {
         tracing::info!("removing what an import left when the power failed");
         self.forget_pending()?;
-        self.repo
-            .prune(RepoPruneFlags::REFS_ONLY, 0, gio::Cancellable::NONE)?;
+        let mut needed = HashSet::new();
+        for commit in refs::list(&self.repo, None)?.into_values() {
+            tree::traverse(&self.objects, &commit, &mut needed)?;
+        }
+        for dir in fs::read_dir(self.objects.path())? {
+            let dir = dir?;
+            for file in fs::read_dir(dir.path())? {
+                let file = file?;
+                let path = Path::new(&dir.file_name()).join(file.file_name());
+                if Object::of_path(&path).is_some_and(|object| !needed.contains(&object)) {
+                    fs::remove_file(file.path())?;
+                }
+            }
+        }
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Stages 2 to 4: an image resolved, in the store, and checked out unless it is installed already.
 
 use std::path::PathBuf;
+use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Error, Result, anyhow};
 
 use crate::deployment;
 use crate::hint::Hinted;
@@ -10,11 +11,11 @@ use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
-use crate::ops::fetching;
+use crate::ops::fetching::{self, Found};
 use crate::ops::install::Request;
 use crate::root::Root;
 use crate::state::{self, Record};
-use crate::store::{Checkout, Store, StoredImage};
+use crate::store::{Begun, Checkout, Store, StoredImage};
 
 /// An image in the store with the name that it is to have.
 pub(crate) struct Fetched {
@@ -60,11 +61,37 @@ pub(crate) fn fetch(
             .ok_or_else(|| anyhow!("`{reference}` gives no name for the container"))
             .hint("choose one with `--name`")?,
     };
-    let found = fetching::find(host, store, access, reference, request.pull)?;
-    let installed = state::find(host.root, &name)?;
-    if let Some(record) = &installed
-        && record.manifest_digest != found.manifest_digest()
-    {
+    let staging = host.root.outside(deployment::STAGING);
+    let find = || fetching::find(host, store, access, reference, request.pull);
+    let (image, source) = match state::find(host.root, &name)? {
+        Some(record) => installed(host, store, (reference, find()?), record)?,
+        None => thread::scope(|scope| {
+            // While its source is asked, this machine has little to do.
+            let guess = scope.spawn(|| store.guess(reference, &staging));
+            let begin = || match guess.join() {
+                Ok(Some(begun)) => Ok(begun),
+                _ => Begun::new(&staging),
+            };
+            let (image, checkout) = find()?.into_checkout(host, store, begin)?;
+            Ok::<_, Error>((image, Source::Checkout(checkout)))
+        })?,
+    };
+    Ok(Fetched {
+        name,
+        image,
+        source,
+    })
+}
+
+/// What has been found for a container that is there, if it is the image that this was installed from.
+fn installed(
+    host: &Host,
+    store: &Store,
+    (reference, found): (&ImageRef, Found),
+    record: Record,
+) -> Result<(StoredImage, Source)> {
+    let name = &record.name;
+    if record.manifest_digest != found.manifest_digest() {
         return Err(anyhow!(
             "installing `{reference}`: `{name}` is already installed from `{}`, another image ({})",
             record.image,
@@ -76,19 +103,9 @@ pub(crate) fn fetch(
         ));
     }
     let image = found.into_store(host, store)?;
+    let rootfs = deployment::dir(name, record.generation).join("rootfs");
+    let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();
     let checkout = || store.checkout(&image, &host.root.outside(deployment::STAGING));
-    let source = match installed {
-        Some(record) => {
-            let rootfs = deployment::dir(&name, record.generation).join("rootfs");
-            let is_there = !record.integrity.is_image() || !host.root.list(rootfs)?.is_empty();
-            let checkout = (!is_there).then(checkout).transpose()?;
-            Source::Installed(Box::new(record), checkout)
-        }
-        None => Source::Checkout(checkout()?),
-    };
-    Ok(Fetched {
-        name,
-        image,
-        source,
-    })
+    let checkout = (!is_there).then(checkout).transpose()?;
+    Ok((image, Source::Installed(Box::new(record), checkout)))
 }

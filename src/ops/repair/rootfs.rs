@@ -142,7 +142,8 @@ impl Work<'_> {
 
     fn make_targets(&self, subject: &Subject) -> Result<()> {
         let targets = mount_targets(self.host.root, subject)?;
-        deployment::make_targets(&subject.rootfs(self.host.root), &targets)
+        deployment::make_targets(&subject.rootfs(self.host.root), &targets)?;
+        self.host.root.sync(deployment::CONTAINERS)
     }
 }
 

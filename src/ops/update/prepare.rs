@@ -12,10 +12,11 @@ use crate::ops::deploy::protection::Protected;
 use crate::ops::deploy::switch::Move;
 use crate::ops::deploy::{Incoming, Preparing, SetGiven};
 use crate::ops::update::decide::{Candidate, row};
+use crate::ops::update::find::Newest;
 use crate::ops::update::{Action, Row, Work};
 use crate::runtime::Runtime;
 use crate::state::Lifecycle;
-use crate::store::{Checkout, StoredImage};
+use crate::store::{Begun, Checkout, StoredImage};
 
 /// What a set becomes.
 #[derive(Default)]
@@ -76,13 +77,17 @@ impl Work<'_> {
             life,
             newest,
         } = candidate;
-        let image = newest.found.into_store(self.host, &self.store)?;
-        let image = StoredImage {
-            reference: newest.reference,
-            ..image
-        };
+        let Newest {
+            found, reference, ..
+        } = newest;
         let staging: PathBuf = self.host.root.outside(deployment::STAGING);
-        let checkout = self.store.checkout(&image, &staging)?;
+        let store = &self.store;
+        let guess = || match store.guess(&reference, &staging) {
+            Some(begun) => Ok(begun),
+            None => Begun::new(&staging),
+        };
+        let (image, checkout) = found.into_checkout(self.host, store, guess)?;
+        let image = StoredImage { reference, ..image };
         Ok(Opened {
             contract: contract::load(checkout.dir())?,
             candidate: Rest { record, life },

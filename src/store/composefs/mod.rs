@@ -22,21 +22,20 @@ mod probe;
 mod tree;
 mod verity;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow};
-use ostree::{ObjectName, ObjectType, gio};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::hint::Hinted;
 use crate::image::hex;
 use crate::store::object::{Kind, relative_path};
-use crate::store::{Checkout, REPO, Store, StoredImage, object};
+use crate::store::{Checkout, REPO, Store, StoredImage, object, tree as object_tree};
 
 pub use probe::{Findings, Reason};
 
@@ -164,16 +163,11 @@ impl Store {
     /// Seals the files of a commit; their digests by checksum. A file that is not sealed yet is hashed first: damage
     /// must not become what the kernel vouches for.
     fn seal_objects(&self, commit: &str) -> Result<HashMap<String, verity::Digest>> {
-        let found = self
-            .repo
-            .traverse_commit(commit, 0, gio::Cancellable::NONE)
-            .context("listing its objects")?;
-        let files: BTreeSet<String> = found
-            .iter()
-            .filter(|object: &&ObjectName| object.object_type() == ObjectType::File)
-            .map(|object| object.checksum().to_owned())
-            .collect();
-        let files: Vec<String> = files.into_iter().collect();
+        let mut found = HashSet::new();
+        object_tree::traverse(&self.objects, commit, &mut found).context("listing its objects")?;
+        let files = found.into_iter().filter(|object| object.kind == Kind::File);
+        let mut files: Vec<String> = files.map(|object| object.sum.to_string()).collect();
+        files.sort();
         let (next, sealed) = (AtomicUsize::new(0), Mutex::new(HashMap::new()));
         let objects = self.path.join("objects");
         let work = || -> Result<()> {

@@ -8,7 +8,6 @@ use std::thread;
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 use openssl::sha::sha256;
-use ostree::{Repo, RepoMode, gio};
 use tempfile::TempDir;
 
 use crate::image::remote::RemoteImage;
@@ -21,6 +20,7 @@ use crate::store::object::{Kind, Object, Sum};
 use crate::store::objects::Objects;
 use crate::store::queue::{Queue, with_writers};
 use crate::store::repair::write::PRIVATE;
+use crate::store::repo::{CONFIG, Repo};
 use crate::store::tree;
 
 /// The repository; gone when dropped.
@@ -44,9 +44,8 @@ impl Scratch {
     fn make(dir: std::io::Result<TempDir>) -> Result<Self> {
         let making = "making a private repository";
         let dir = dir.context(making)?;
-        let repo = Repo::new_for_path(dir.path());
-        repo.create(RepoMode::Bare, gio::Cancellable::NONE)
-            .context(making)?;
+        std::fs::write(dir.path().join("config"), CONFIG).context(making)?;
+        Repo::complete(dir.path()).context(making)?;
         let objects = Objects::open(dir.path())?;
         Ok(Self { dir, objects })
     }

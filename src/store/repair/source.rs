@@ -1,7 +1,7 @@
 //! Images as the source of what was lost: the manifest pinned by digest, and of the layers only what is needed.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::Read;
+use std::io::{BufReader, Read};
 
 use anyhow::{Context, Result, bail};
 use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::store::archive::Archive;
 use crate::store::entry::{Entry, clean_path};
 use crate::store::inflate::{Hashed, inflate};
-use crate::store::object::{Meta, Sum};
+use crate::store::object::{CHUNK, Meta, Sum};
 use crate::store::repair::scratch::Scratch;
 use crate::store::verify::inventory::entry_meta;
 
@@ -99,7 +99,8 @@ impl Source {
     ) -> Result<Vec<Sum>> {
         let limit = store.settings.layer_limit;
         self.read(diff_id, report, |blob| {
-            let mut archive = Archive::new(Hashed::new(inflate(blob)?, diff_id, limit)?);
+            let stream = Hashed::new(inflate(blob)?, diff_id, limit)?;
+            let mut archive = Archive::new(BufReader::with_capacity(CHUNK, stream));
             let mut written = Vec::new();
             while let Some(member) = archive.next_member()? {
                 let Ok(path) = clean_path(&member.path) else {
@@ -111,7 +112,7 @@ impl Source {
                     written.push(*sum);
                 }
             }
-            archive.into_inner().verify()?;
+            archive.into_inner().into_inner().verify()?;
             Ok(written)
         })
     }

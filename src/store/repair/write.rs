@@ -135,12 +135,6 @@ impl Store {
 
     /// Lets a ref name a commit.
     pub(crate) fn put_ref(&self, name: &str, commit: &str) -> Result<()> {
-        let writing = || format!("writing the ref `{name}`");
-        // libostree reads the old one first; one that makes no sense stops it.
-        if self.repo.resolve_rev(name, true).is_err() {
-            let path = self.path.join(refs::HEADS).join(name);
-            std::fs::remove_file(path).with_context(writing)?;
-        }
         refs::set(&self.repo, name, Some(commit))
     }
 

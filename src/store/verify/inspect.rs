@@ -97,7 +97,7 @@ impl Inspector<'_> {
     /// The commit that the tree's ref names.
     fn commit(&mut self, at: usize, recorded: &str) -> Option<(String, tree::Commit)> {
         let name = self.found.trees[at].owner.name();
-        let finding = match self.store.repo.resolve_rev(&name, true) {
+        let finding = match refs::resolve(&self.store.repo, &name) {
             Ok(Some(commit)) => return self.read_commit(at, &commit),
             Ok(None) => Finding::new(Defect::Missing, ""),
             Err(error) => Finding::new(Defect::Content, error.to_string()),
