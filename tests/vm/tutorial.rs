@@ -8,6 +8,9 @@
 //! | `sh` | a script for where the image is made, here the test's own machine, by `tutorial-build` |
 //! | `console` | commands after `# ` and their output, in a booted guest that sees the folder. `…` in a line is any text, `…` alone any lines |
 //!
+//! What the text between the blocks tells to run is run at the end if it only looks; anything else of bedplate's or
+//! systemd's must be the beginning of a command in a block.
+//!
 //! A command may fail if its output as shown begins with an error or with a program's name. One that only looks
 //! (`curl`, `journalctl`) is run again until it shows what it should.
 
@@ -67,6 +70,7 @@ fn tutorial(story: &Story) -> Result<()> {
         followed(&block, &folder, &storage, &guest)
             .with_context(|| format!("docs/tutorial.md, block at line {}", block.line))?;
     }
+    spoken(&text, &guest)?;
     for file in SAME {
         let example = fs::read_to_string(host::project("examples/httpd").join(file))?;
         let written = fs::read_to_string(folder.join(file))?;
@@ -118,6 +122,34 @@ fn blocks(text: &str) -> Vec<Block> {
         }
     }
     blocks
+}
+
+/// The commands in the text between the blocks.
+fn spoken(text: &str, guest: &Guest) -> Result<()> {
+    let blocks = blocks(text);
+    let commands: Vec<Shown> = blocks.iter().flat_map(|block| shown(&block.text)).collect();
+    let prose = text.split("```").step_by(2);
+    for words in prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)) {
+        let begins = |programs: &[&str]| {
+            let program = words.split_once(' ').map(|(program, _)| program);
+            program.is_some_and(|program| programs.contains(&program))
+        };
+        if begins(&["journalctl", "ss", "ls"]) {
+            guest.sh(words).with_context(|| format!("`{words}`"))?;
+        }
+        // `--set KEY=VALUE` stands for any.
+        let words = words.split(" --set KEY").next().unwrap_or(words);
+        let is_shown = || {
+            commands
+                .iter()
+                .any(|shown| shown.command.starts_with(words))
+        };
+        ensure!(
+            !begins(&["bedplate", "systemctl"]) || is_shown(),
+            "`{words}` is in no block"
+        );
+    }
+    Ok(())
 }
 
 /// The file with the lines of a diff's ` ` and `-`, which it holds in one place, replaced by those of ` ` and `+`.
