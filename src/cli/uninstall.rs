@@ -47,6 +47,12 @@ fn text(outcome: &Outcome) -> String {
     for path in &outcome.kept {
         lines.push(format!("kept {}: it was changed since", path.display()));
     }
+    for process in &outcome.left_running {
+        let (name, pid) = (&process.name, process.pid);
+        lines.push(format!(
+            "still running: {name} (process {pid}), from files that are removed"
+        ));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

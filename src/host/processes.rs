@@ -35,9 +35,9 @@ struct Wanted {
     inodes: Vec<(u64, u64)>,
 }
 
-/// For each directory of the root the first process found that uses it or what lies below it. A process whose
-/// mount table cannot be read counts as one that uses them all.
-pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
+/// For each directory of the root the processes that use it or what lies below it. One whose mount table cannot be
+/// read counts as one that uses them all.
+pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Vec<Process>>> {
     if dirs.is_empty() {
         return Ok(Vec::new());
     }
@@ -47,7 +47,7 @@ pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
         .iter()
         .map(|dir| Wanted::new(root, dir, &own))
         .collect::<Result<_>>()?;
-    let mut found: Vec<Option<Process>> = dirs.iter().map(|_| None).collect();
+    let mut found: Vec<Vec<Process>> = dirs.iter().map(|_| Vec::new()).collect();
     for name in host.list("/proc")? {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
@@ -63,10 +63,10 @@ pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
             }
         };
         for (wanted, found) in wanted.iter().zip(&mut found) {
-            if found.is_none() && traces.as_ref().is_none_or(|traces| traces.show(wanted)) {
+            if traces.as_ref().is_none_or(|traces| traces.show(wanted)) {
                 let name = read(&proc.join("comm")).unwrap_or_default();
                 let name = String::from_utf8_lossy(&name).trim().to_owned();
-                *found = Some(Process { pid, name });
+                found.push(Process { pid, name });
             }
         }
     }
@@ -305,7 +305,7 @@ mod tests {
         }
         let pids = || -> Vec<Option<u32>> {
             let found = users(&root, &dirs).unwrap();
-            found.iter().map(|p| p.as_ref().map(|p| p.pid)).collect()
+            found.iter().map(|all| Some(all.first()?.pid)).collect()
         };
         assert_eq!(pids(), [None; 4]);
         let mut in_it = Command::new("sh");

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::deployment;
 use crate::hint::Hinted;
+use crate::host::processes::{self, Process};
 use crate::name::ContainerName;
 use crate::ops::changes::{Change, Subject};
 use crate::ops::deploy::host_files::{self, Sides};
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub stopped: Vec<String>,
     /// Host files that stay, because somebody changed them.
     pub kept: Vec<PathBuf>,
+    /// Processes that outlived the stop: a shim, say, with what it runs.
+    pub left_running: Vec<Process>,
 }
 
 /// Uninstalls containers.
@@ -80,6 +84,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         dry_run: request.dry_run,
         stopped: Vec::new(),
         kept: files.kept.iter().map(|kept| kept.path.clone()).collect(),
+        left_running: Vec::new(),
     };
     for record in &leaving {
         for unit in &record.units {
@@ -91,19 +96,19 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if request.dry_run {
         return Ok(outcome);
     }
-    make(host, &lock, &leaving, (&files, &changes))
+    outcome.left_running = make(host, &lock, &leaving, (&files, &changes))
         .map_err(|error| host.failed("uninstall", error))?;
     tell(host, &leaving);
     Ok(outcome)
 }
 
-/// Takes them away, in one transaction.
+/// Takes them away, in one transaction, and finds who still runs from them.
 fn make(
     host: &Host,
     lock: &Lock,
     leaving: &[&Record],
     (files, changes): (&host_files::Plan, &ordering::Changes),
-) -> Result<()> {
+) -> Result<Vec<Process>> {
     let mut transaction = Transaction::begin(host.root, host.systemd, lock, "uninstall")?;
     let done = (|| {
         for record in leaving {
@@ -113,12 +118,35 @@ fn make(
         files.apply(host, &mut transaction)?;
         ordering::apply(&mut transaction, changes)?;
         transaction.remove_dir(Path::new(UNIT_DIR))?;
-        transaction.reload()
+        transaction.reload()?;
+        left_running(host, leaving)
     })();
     match done {
-        Ok(()) => transaction.commit(&forget(leaving)),
+        Ok(left) => transaction.commit(&forget(leaving)).map(|()| left),
         Err(error) => Err(transaction.roll_back(error)),
     }
+}
+
+/// The processes of stopped containers that go on.
+fn left_running(host: &Host, stopped: &[&Record]) -> Result<Vec<Process>> {
+    if !host.systemd.is_running() {
+        return Ok(Vec::new());
+    }
+    let mut dirs = Vec::new();
+    for record in stopped {
+        let generations = deployment::generations(host.root, &record.name)?;
+        dirs.extend(
+            generations
+                .into_iter()
+                .map(|generation| deployment::dir(&record.name, generation)),
+        );
+    }
+    let mut left = processes::users(host.root, &dirs)
+        .context("looking for what still runs")?
+        .concat();
+    left.sort_by_key(|process| process.pid);
+    left.dedup();
+    Ok(left)
 }
 
 /// Tells the journal of each container that is gone.
