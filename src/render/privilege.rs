@@ -8,7 +8,7 @@ use containers_image_proxy::oci_spec::runtime::{
     Capability, LinuxNamespaceType, Mount, Process, Spec,
 };
 
-use crate::contract::manifest::{KillMode, Service};
+use crate::contract::manifest::KillMode;
 use crate::launch::{LaunchPlan, Notify};
 use crate::render::files::RenderedFile;
 use crate::render::{capability, mount, oci, plan, syntax};
@@ -213,10 +213,9 @@ fn missing_walls(spec: &Spec) -> Vec<String> {
     .collect()
 }
 
-/// Lines for what the unit lets its processes do.
-pub(crate) fn of_service(service: &Service) -> Option<String> {
-    let outlives = service.kill_mode == KillMode::Process;
-    outlives.then(|| "what it has started outlives its stop".to_owned())
+/// The line for processes that a stop does not end.
+pub(crate) fn of_kill_mode(mode: KillMode) -> Option<String> {
+    (mode == KillMode::Process).then(|| "what it has started outlives its stop".to_owned())
 }
 
 /// Lines for commands that the image's own units run on the host, beside the launcher (`launch`).
