@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// The containers to remove
     #[arg(value_name = "NAME", required = true, add = complete::containers())]
     names: Vec<ContainerName>,
-    /// Also when other containers require them
+    /// Also when others require them, or what they have started still runs
     #[arg(long)]
     force: bool,
     /// Show what would be done; change nothing
@@ -48,9 +48,8 @@ fn text(outcome: &Outcome) -> String {
         lines.push(format!("kept {}: it was changed since", path.display()));
     }
     for process in &outcome.left_running {
-        let (name, pid) = (&process.name, process.pid);
         lines.push(format!(
-            "still running: {name} (process {pid}), from files that are removed"
+            "still running: {process}, from files that are removed"
         ));
     }
     lines.push(String::new());

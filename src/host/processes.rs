@@ -3,6 +3,7 @@
 //! A container's process shows its own paths, as it sees them. What tells is its mount table, in which the rootfs
 //! stands with its path on the file system that it lies on, and the inode of its root directory.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +24,12 @@ pub struct Process {
     pub pid: u32,
     /// The name of its program.
     pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.name, self.pid)
+    }
 }
 
 /// A directory by all that it may be known by.

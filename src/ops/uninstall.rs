@@ -23,7 +23,7 @@ use crate::systemd::links;
 pub struct Request {
     /// The containers.
     pub names: Vec<ContainerName>,
-    /// Also when others require them.
+    /// Also when others require them, or what they have started still runs.
     pub force: bool,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
@@ -66,6 +66,9 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         .filter(|name| going.contains(name))
         .filter_map(|name| records.iter().find(|r| r.name == *name))
         .collect();
+    if !request.force {
+        refuse_if_outlived(host, &leaving)?;
+    }
     // What stays may now miss a requirement; with `--force` that is what was asked for.
     let staying: Vec<&Record> = records
         .iter()
@@ -178,6 +181,28 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
             let result: Result<()> =
                 (|| bail!("`{name}` is required by {}", dependents.join(", ")))();
             return result.hint("uninstall them in the same call, or give `--force`");
+        }
+    }
+    Ok(())
+}
+
+/// What a stop does not end would go on without its files, and nobody could find it again.
+fn refuse_if_outlived(host: &Host, leaving: &[&Record]) -> Result<()> {
+    for record in leaving {
+        let name = &record.name;
+        let state = host.systemd.state(&name.service())?;
+        if state.kill_mode != "process" {
+            continue;
+        }
+        let mut left = left_running(host, &[record])?;
+        left.retain(|process| process.pid != state.main_pid);
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(Process::to_string).collect();
+            let left = left.join(", ");
+            return Err(anyhow!(
+                "a stop of `{name}` does not end what it has started: {left}"
+            ))
+            .hint("end that first, or give `--force`: it then goes on without its files");
         }
     }
     Ok(())
