@@ -12,10 +12,7 @@ use crate::story::{Story, Told};
 use crate::{host, images};
 
 /// The stories of this file.
-pub(crate) const STORIES: &[Told] = &[
-    ("cri-trixie", |story| cri(story, Suite::Trixie)),
-    ("cri-bookworm", |story| cri(story, Suite::Bookworm)),
-];
+pub(crate) const STORIES: &[Told] = &[("cri-trixie", outlives), ("cri-bookworm", ends)];
 
 /// Where the guest sees the versions of containerd.
 const VERSIONS: &str = "/versions";
@@ -35,15 +32,39 @@ struct Scene {
     versions: PathBuf,
 }
 
-fn cri(story: &Story, suite: Suite) -> Result<()> {
-    let scene = Scene::new(story, suite)?;
+fn outlives(story: &Story) -> Result<()> {
+    let scene = Scene::new(story, Suite::Trixie)?;
     let untouched = scene.mounts()?;
-    for runtime in product::runtimes(suite)? {
-        scene.lives_through_restarts(runtime)?;
-        if runtime == product::runtimes(suite)?[0] {
-            scene.lives_through_versions()?;
-        }
+    scene.publish("one")?;
+    for runtime in product::runtimes(Suite::Trixie)? {
+        let pod = scene.begins(runtime)?;
+        scene.lives_through_restarts(&pod)?;
+        scene.dies_and_comes_back(&pod)?;
         scene.leaves_nothing(untouched)?;
+    }
+    let pod = scene.begins("crun")?;
+    scene.lives_through_versions(&pod)?;
+    scene.is_left_alone()
+}
+
+/// systemd below 254 cannot start it beside what is left: a stop ends all, and the daemon is none the worse for it.
+fn ends(story: &Story) -> Result<()> {
+    let scene = Scene::new(story, Suite::Bookworm)?;
+    let untouched = scene.mounts()?;
+    scene.publish("one")?;
+    for runtime in product::runtimes(Suite::Bookworm)? {
+        scene.begins(runtime)?;
+        let mounts = scene.mounts()?;
+        for _ in 0..RESTARTS {
+            scene.guest.ok(&["systemctl", "restart", UNIT])?;
+            product::holds_payload_alone(&scene.guest, "containerd", "containerd")?;
+        }
+        ensure!(scene.pod().is_err(), "the pod's process goes on");
+        // What was mounted for the pod is gone with it.
+        let now = scene.mounts()?;
+        ensure!(now <= mounts, "{mounts} mounts before, {now} afterwards");
+        scene.ctr(&format!("container delete {POD}"))?;
+        scene.removed(untouched)?;
     }
     Ok(())
 }
@@ -153,18 +174,21 @@ impl Scene {
             .count())
     }
 
-    fn lives_through_restarts(&self, runtime: &str) -> Result<()> {
+    /// Alone in its unit, then with a pod, whose process this is.
+    fn begins(&self, runtime: &str) -> Result<String> {
         let guest = &self.guest;
-        self.publish("one")?;
         product::does(guest, &["install", "--now", "--runtime", runtime, IMAGE])?;
         product::holds_payload_alone(guest, "containerd", "containerd")?;
         product::nothing_resident(guest)?;
+        self.run_pod()
+    }
 
-        let pod = self.run_pod()?;
+    fn lives_through_restarts(&self, pod: &str) -> Result<()> {
+        let guest = &self.guest;
         let mounts = self.mounts()?;
         for _ in 0..RESTARTS {
             guest.ok(&["systemctl", "restart", UNIT])?;
-            self.goes_on(&pod, "a restart")?;
+            self.goes_on(pod, "a restart")?;
         }
         let now = self.mounts()?;
         ensure!(
@@ -177,28 +201,30 @@ impl Scene {
         ensure!(held == guest.property(UNIT, "MainPID")?, "{held}");
         let groups = guest.sh(&format!("cd {group} && ls --directory container*"))?;
         ensure!(groups == "container\ncontainer-2", "{groups}");
+        Ok(())
+    }
 
-        // It dies, and comes up by itself.
+    fn dies_and_comes_back(&self, pod: &str) -> Result<()> {
+        let guest = &self.guest;
         let before = guest.property(UNIT, "MainPID")?;
         guest.ok(&["kill", "-KILL", &before])?;
         guest.sh(&format!(
             "until main=$(systemctl show --value --property MainPID {UNIT}) && [ $main != {before} ] &&
                  systemctl --quiet is-active {UNIT}; do sleep 0.05; done"
         ))?;
-        self.goes_on(&pod, "its death")
+        self.goes_on(pod, "its death")
     }
 
-    fn lives_through_versions(&self) -> Result<()> {
+    fn lives_through_versions(&self, pod: &str) -> Result<()> {
         let guest = &self.guest;
-        let pod = self.pod()?;
         self.publish("two")?;
         product::does(guest, &["update", "containerd"])?;
-        self.goes_on(&pod, "the update")?;
+        self.goes_on(pod, "the update")?;
         product::does(guest, &["rollback", "containerd"])?;
-        self.goes_on(&pod, "the rollback")?;
+        self.goes_on(pod, "the rollback")?;
         self.publish("three")?;
         product::does(guest, &["update", "containerd"])?;
-        self.goes_on(&pod, "another update")?;
+        self.goes_on(pod, "another update")?;
         product::does(guest, &["verify"])?;
 
         // The shim keeps the generation that it was started from, and no longer than it runs.
@@ -208,11 +234,10 @@ impl Scene {
             held["generation"] == 1 && held["process"]["name"] == "containerd-shim",
             "{pruned:#}"
         );
-        self.goes_on(&pod, "prune")?;
+        self.goes_on(pod, "prune")?;
         self.end_pod()?;
         let pruned = self.prune()?;
         ensure!(pruned["generations"][0]["generation"] == 1, "{pruned:#}");
-        self.run_pod()?;
         Ok(())
     }
 
@@ -226,10 +251,21 @@ impl Scene {
     /// Ends all of it.
     fn leaves_nothing(&self, mounts: usize) -> Result<()> {
         let guest = &self.guest;
+        product::refuses(
+            guest,
+            &["uninstall", "containerd"],
+            &["a stop of `containerd` does not end what it has started: containerd-shim (process "],
+        )?;
         self.end_pod()?;
         // Without shims the next start has the first group again.
         guest.ok(&["systemctl", "restart", UNIT])?;
         product::holds_payload_alone(guest, "containerd", "containerd")?;
+        self.removed(mounts)
+    }
+
+    /// It is taken away, and the machine is as it was.
+    fn removed(&self, mounts: usize) -> Result<()> {
+        let guest = &self.guest;
         product::does(guest, &["uninstall", "containerd"])?;
         product::is_gone(guest, &["containerd"])?;
         let left = guest.sh("ps -e -o args= | grep '^[^ ]*containerd' || true
@@ -237,6 +273,20 @@ impl Scene {
         ensure!(left.is_empty(), "left over: {left}");
         let now = self.mounts()?;
         ensure!(now == mounts, "{mounts} mounts before, {now} afterwards");
+        Ok(())
+    }
+
+    /// Taken away by force, it says what goes on.
+    fn is_left_alone(&self) -> Result<()> {
+        let pod = self.run_pod()?;
+        let guest = &self.guest;
+        let said = product::does(guest, &["uninstall", "--force", "containerd"])?;
+        ensure!(
+            said.contains("still running: containerd-shim (process "),
+            "{said}"
+        );
+        product::is_gone(guest, &["containerd"])?;
+        guest.ok(&["kill", "-KILL", &pod])?;
         Ok(())
     }
 }
