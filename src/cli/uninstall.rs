@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// The containers to remove
     #[arg(value_name = "NAME", required = true, add = complete::containers())]
     names: Vec<ContainerName>,
-    /// Also when other containers require them
+    /// Also when others require them, or what they have started still runs
     #[arg(long)]
     force: bool,
     /// Show what would be done; change nothing
@@ -46,6 +46,11 @@ fn text(outcome: &Outcome) -> String {
     }
     for path in &outcome.kept {
         lines.push(format!("kept {}: it was changed since", path.display()));
+    }
+    for process in &outcome.left_running {
+        lines.push(format!(
+            "still running: {process}, from files that are removed"
+        ));
     }
     lines.push(String::new());
     lines.join("\n")

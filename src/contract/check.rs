@@ -7,11 +7,12 @@ use anyhow::Result;
 
 use crate::contract::builtins::is_built_in;
 use crate::contract::manifest::{
-    Container, Declaration, Files, Health, Manifest, Probe, Service, ValueType,
+    Container, Declaration, Files, Health, KillMode, Manifest, Namespace, Probe, Service, ValueType,
 };
 use crate::contract::problems::{Problems, did_you_mean};
 use crate::contract::syntax::{self, Checked};
 use crate::contract::typed;
+use crate::launch::ServiceType;
 use crate::name::ContainerName;
 use crate::root::Kind;
 
@@ -35,6 +36,7 @@ pub fn manifest(manifest: &Manifest, hostfs: &BTreeMap<String, Kind>) -> Result<
     }
     container(&manifest.container, &mut problems);
     service(&manifest.service, &mut problems);
+    problems.check("service.kill_mode", kill_mode(manifest));
     directories(&manifest.service, &mut problems);
     if let Some(checks) = &manifest.health {
         health(checks, &mut problems);
@@ -159,6 +161,20 @@ fn reload(text: &str) -> Checked {
     syntax::line(text)
 }
 
+/// With the first process of a PID namespace the kernel ends all others, pid_namespaces(7).
+fn kill_mode(manifest: &Manifest) -> Checked {
+    let private = manifest.container.pid == Namespace::Private;
+    match (manifest.service.kill_mode, manifest.service.kind) {
+        (KillMode::Process, _) if private => Err(
+            "nothing outlives a PID namespace: `process` needs container.pid = \"host\"".to_owned(),
+        ),
+        (KillMode::Process, ServiceType::Oneshot) => {
+            Err("`process` would end the runtime alone: type oneshot has `mixed`".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
 fn directories(service: &Service, problems: &mut Problems) {
     let of = &service.directories;
     let runtime: Vec<_> = of.runtime.iter().map(|dir| dir.name.clone()).collect();
@@ -245,7 +261,7 @@ mod tests {
         manifest(&parse::manifest(&text).unwrap(), &hostfs.into())
     }
 
-    const WRONG: [(&str, &str); 32] = [
+    const WRONG: [(&str, &str); 34] = [
         (
             "description = \"a\\nb\"",
             "description: must be one line without control characters",
@@ -327,6 +343,14 @@ mod tests {
             "service.stop_signal: unknown signal `TERM`",
         ),
         (
+            "service.kill_mode = 'process'",
+            "service.kill_mode: nothing outlives a PID namespace: `process` needs container.pid = \"host\"",
+        ),
+        (
+            "service = { kill_mode = 'process', type = 'oneshot' }\ncontainer.pid = 'host'",
+            "service.kill_mode: `process` would end the runtime alone: type oneshot has `mixed`",
+        ),
+        (
             "service.reload = 'SIGHPU'",
             "service.reload: unknown signal `SIGHPU`; did you mean `SIGHUP`?",
         ),
@@ -399,6 +423,8 @@ mod tests {
         let text = "service.directories = { state = ['etcd'], runtime = [{ name = '{{name}}', shared = true }] }\n\
                     service.requires = ['etcd']\n\
                     service.stop_signal = 'SIGRTMIN+3'\n\
+                    service.kill_mode = 'process'\n\
+                    container.pid = 'host'\n\
                     container.env = { A = \"x\\ny\" }\n\
                     files = { rename = { '/etc' = '/usr/lib/{{name}}' }, template = ['/etc/etcd.conf'] }\n";
         checked(text).unwrap();

@@ -217,6 +217,8 @@ pub struct Service {
     pub reload: String,
     /// `KillSignal=`; absent: the image's StopSignal, or SIGTERM.
     pub stop_signal: Option<String>,
+    /// `KillMode=`.
+    pub kill_mode: KillMode,
     /// `TimeoutStopSec=`; absent: systemd's default. A template.
     pub stop_timeout: Option<String>,
     /// `TimeoutStartSec=`; absent: systemd's default. A template.
@@ -241,6 +243,7 @@ impl Default for Service {
             restart: Restart::OnFailure,
             reload: String::new(),
             stop_signal: None,
+            kill_mode: KillMode::Mixed,
             stop_timeout: None,
             start_timeout: None,
         }
@@ -287,6 +290,16 @@ pub enum Restart {
     OnAbort,
     /// After a missed watchdog.
     OnWatchdog,
+}
+
+/// `KillMode=` of systemd.kill(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KillMode {
+    /// A stop ends all that is in the unit.
+    Mixed,
+    /// A stop ends the main process alone; what it has started outlives it.
+    Process,
 }
 
 /// Directories that systemd makes before a start, systemd.exec(5).

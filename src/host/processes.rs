@@ -3,6 +3,7 @@
 //! A container's process shows its own paths, as it sees them. What tells is its mount table, in which the rootfs
 //! stands with its path on the file system that it lies on, and the inode of its root directory.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,12 @@ pub struct Process {
     pub name: String,
 }
 
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (process {})", self.name, self.pid)
+    }
+}
+
 /// A directory by all that it may be known by.
 struct Wanted {
     /// Its path on this host.
@@ -35,9 +42,9 @@ struct Wanted {
     inodes: Vec<(u64, u64)>,
 }
 
-/// For each directory of the root the first process found that uses it or what lies below it. A process whose
-/// mount table cannot be read counts as one that uses them all.
-pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
+/// For each directory of the root the processes that use it or what lies below it. One whose mount table cannot be
+/// read counts as one that uses them all.
+pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Vec<Process>>> {
     if dirs.is_empty() {
         return Ok(Vec::new());
     }
@@ -47,7 +54,7 @@ pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
         .iter()
         .map(|dir| Wanted::new(root, dir, &own))
         .collect::<Result<_>>()?;
-    let mut found: Vec<Option<Process>> = dirs.iter().map(|_| None).collect();
+    let mut found: Vec<Vec<Process>> = dirs.iter().map(|_| Vec::new()).collect();
     for name in host.list("/proc")? {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
@@ -63,10 +70,10 @@ pub fn users(root: &Root, dirs: &[PathBuf]) -> Result<Vec<Option<Process>>> {
             }
         };
         for (wanted, found) in wanted.iter().zip(&mut found) {
-            if found.is_none() && traces.as_ref().is_none_or(|traces| traces.show(wanted)) {
+            if traces.as_ref().is_none_or(|traces| traces.show(wanted)) {
                 let name = read(&proc.join("comm")).unwrap_or_default();
                 let name = String::from_utf8_lossy(&name).trim().to_owned();
-                *found = Some(Process { pid, name });
+                found.push(Process { pid, name });
             }
         }
     }
@@ -305,7 +312,7 @@ mod tests {
         }
         let pids = || -> Vec<Option<u32>> {
             let found = users(&root, &dirs).unwrap();
-            found.iter().map(|p| p.as_ref().map(|p| p.pid)).collect()
+            found.iter().map(|all| Some(all.first()?.pid)).collect()
         };
         assert_eq!(pids(), [None; 4]);
         let mut in_it = Command::new("sh");

@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::deployment;
 use crate::hint::Hinted;
+use crate::host::processes::{self, Process};
 use crate::name::ContainerName;
 use crate::ops::changes::{Change, Subject};
 use crate::ops::deploy::host_files::{self, Sides};
@@ -21,7 +23,7 @@ use crate::systemd::links;
 pub struct Request {
     /// The containers.
     pub names: Vec<ContainerName>,
-    /// Also when others require them.
+    /// Also when others require them, or what they have started still runs.
     pub force: bool,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
@@ -38,6 +40,8 @@ pub struct Outcome {
     pub stopped: Vec<String>,
     /// Host files that stay, because somebody changed them.
     pub kept: Vec<PathBuf>,
+    /// Processes that outlived the stop: a shim, say, with what it runs.
+    pub left_running: Vec<Process>,
 }
 
 /// Uninstalls containers.
@@ -62,6 +66,9 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         .filter(|name| going.contains(name))
         .filter_map(|name| records.iter().find(|r| r.name == *name))
         .collect();
+    if !request.force {
+        refuse_if_outlived(host, &leaving)?;
+    }
     // What stays may now miss a requirement; with `--force` that is what was asked for.
     let staying: Vec<&Record> = records
         .iter()
@@ -80,6 +87,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         dry_run: request.dry_run,
         stopped: Vec::new(),
         kept: files.kept.iter().map(|kept| kept.path.clone()).collect(),
+        left_running: Vec::new(),
     };
     for record in &leaving {
         for unit in &record.units {
@@ -91,19 +99,19 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if request.dry_run {
         return Ok(outcome);
     }
-    make(host, &lock, &leaving, (&files, &changes))
+    outcome.left_running = make(host, &lock, &leaving, (&files, &changes))
         .map_err(|error| host.failed("uninstall", error))?;
     tell(host, &leaving);
     Ok(outcome)
 }
 
-/// Takes them away, in one transaction.
+/// Takes them away, in one transaction, and finds who still runs from them.
 fn make(
     host: &Host,
     lock: &Lock,
     leaving: &[&Record],
     (files, changes): (&host_files::Plan, &ordering::Changes),
-) -> Result<()> {
+) -> Result<Vec<Process>> {
     let mut transaction = Transaction::begin(host.root, host.systemd, lock, "uninstall")?;
     let done = (|| {
         for record in leaving {
@@ -113,12 +121,35 @@ fn make(
         files.apply(host, &mut transaction)?;
         ordering::apply(&mut transaction, changes)?;
         transaction.remove_dir(Path::new(UNIT_DIR))?;
-        transaction.reload()
+        transaction.reload()?;
+        left_running(host, leaving)
     })();
     match done {
-        Ok(()) => transaction.commit(&forget(leaving)),
+        Ok(left) => transaction.commit(&forget(leaving)).map(|()| left),
         Err(error) => Err(transaction.roll_back(error)),
     }
+}
+
+/// The processes of stopped containers that go on.
+fn left_running(host: &Host, stopped: &[&Record]) -> Result<Vec<Process>> {
+    if !host.systemd.is_running() {
+        return Ok(Vec::new());
+    }
+    let mut dirs = Vec::new();
+    for record in stopped {
+        let generations = deployment::generations(host.root, &record.name)?;
+        dirs.extend(
+            generations
+                .into_iter()
+                .map(|generation| deployment::dir(&record.name, generation)),
+        );
+    }
+    let mut left = processes::users(host.root, &dirs)
+        .context("looking for what still runs")?
+        .concat();
+    left.sort_by_key(|process| process.pid);
+    left.dedup();
+    Ok(left)
 }
 
 /// Tells the journal of each container that is gone.
@@ -150,6 +181,28 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
             let result: Result<()> =
                 (|| bail!("`{name}` is required by {}", dependents.join(", ")))();
             return result.hint("uninstall them in the same call, or give `--force`");
+        }
+    }
+    Ok(())
+}
+
+/// What a stop does not end would go on without its files, and nobody could find it again.
+fn refuse_if_outlived(host: &Host, leaving: &[&Record]) -> Result<()> {
+    for record in leaving {
+        let name = &record.name;
+        let state = host.systemd.state(&name.service())?;
+        if state.kill_mode != "process" {
+            continue;
+        }
+        let mut left = left_running(host, &[record])?;
+        left.retain(|process| process.pid != state.main_pid);
+        if !left.is_empty() {
+            let left: Vec<String> = left.iter().map(Process::to_string).collect();
+            let left = left.join(", ");
+            return Err(anyhow!(
+                "a stop of `{name}` does not end what it has started: {left}"
+            ))
+            .hint("end that first, or give `--force`: it then goes on without its files");
         }
     }
     Ok(())

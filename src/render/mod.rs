@@ -203,6 +203,7 @@ fn units(
         let name = name.service();
         let text = parts.render()?;
         units.push(RenderedUnit { name, text });
+        commands.extend(privilege::of_kill_mode(parts.start.kill_mode));
     }
     for (template, kind, section) in [
         (&templates.service, "service", "Service"),

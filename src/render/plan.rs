@@ -4,10 +4,13 @@ use std::path::Path;
 
 use containers_image_proxy::oci_spec::runtime::{Capability, Spec};
 
-use crate::contract::manifest::{NotifyRule, Service};
+use crate::contract::manifest::{KillMode, NotifyRule, Service};
 use crate::launch::{FORMAT, LaunchPlan, Notify, ServiceType};
 use crate::render::resolve::Filled;
 use crate::render::{Subject, mount, oci, spec};
+
+/// The version of systemd that has `DelegateSubgroup=`.
+pub(crate) const SUBGROUPS: u32 = 254;
 
 /// What a start is like, decided once for the unit and the launcher.
 #[derive(Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct Start {
     pub(crate) watchdog: Option<String>,
     /// `FileDescriptorStoreMax=`, when the payload's messages arrive.
     pub(crate) fdstore: Option<u32>,
+    /// `KillMode=`.
+    pub(crate) kill_mode: KillMode,
     pub(crate) notes: Vec<String>,
 }
 
@@ -46,6 +51,7 @@ pub(crate) fn start(
     if service.fdstore > 0 && !arrives {
         left_out("the file descriptor store");
     }
+    let kill_mode = kill_mode(service, subject, &mut notes);
     let owned = oci::uid(&made.spec) != 0;
     Start {
         launch: LaunchPlan {
@@ -64,6 +70,7 @@ pub(crate) fn start(
         },
         watchdog: filled.watchdog.clone().filter(|_| arrives),
         fdstore: Some(service.fdstore).filter(|max| *max > 0 && arrives),
+        kill_mode,
         notes,
     }
 }
@@ -104,6 +111,18 @@ fn service_type(
     };
     notes.push(format!("type notify-reload becomes notify: {why}"));
     ServiceType::Notify
+}
+
+/// Before `DelegateSubgroup=` systemd starts a service in the unit's own control group, which the kernel refuses while
+/// groups below it have controllers and processes: what outlived a stop would keep the daemon from its next start.
+fn kill_mode(service: &Service, subject: &Subject<'_>, notes: &mut Vec<String>) -> KillMode {
+    if service.kill_mode == KillMode::Process && subject.systemd < SUBGROUPS {
+        notes.push(format!(
+            "a stop ends what it has started, too: systemd can start it beside that from version {SUBGROUPS}"
+        ));
+        return KillMode::Mixed;
+    }
+    service.kill_mode
 }
 
 fn sees_host_run(spec: &Spec) -> bool {

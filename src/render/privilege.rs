@@ -8,6 +8,7 @@ use containers_image_proxy::oci_spec::runtime::{
     Capability, LinuxNamespaceType, Mount, Process, Spec,
 };
 
+use crate::contract::manifest::KillMode;
 use crate::launch::{LaunchPlan, Notify};
 use crate::render::files::RenderedFile;
 use crate::render::{capability, mount, oci, plan, syntax};
@@ -210,6 +211,11 @@ fn missing_walls(spec: &Spec) -> Vec<String> {
     .filter(|(missing, _)| *missing)
     .map(|(_, line)| line.to_owned())
     .collect()
+}
+
+/// The line for processes that a stop does not end.
+pub(crate) fn of_kill_mode(mode: KillMode) -> Option<String> {
+    (mode == KillMode::Process).then(|| "what it has started outlives its stop".to_owned())
 }
 
 /// Lines for commands that the image's own units run on the host, beside the launcher (`launch`).

@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use handlebars::Handlebars;
 use serde::Serialize;
 
-use crate::contract::manifest::{Manifest, Restart, Stage};
+use crate::contract::manifest::{KillMode, Manifest, Restart, Stage};
 use crate::launch::{Notify, ServiceType};
-use crate::render::plan::Start;
+use crate::render::plan::{SUBGROUPS, Start};
 use crate::render::resolve::Filled;
 use crate::render::{Subject, mount, rootfs, signal, spec, syntax};
 
@@ -64,6 +64,7 @@ struct View {
     start_timeout: Option<String>,
     stop_timeout: Option<String>,
     watchdog: Option<String>,
+    kill_mode: &'static str,
     stop_signal: Option<String>,
     subgroup: Option<&'static str>,
     runtime_directories: String,
@@ -128,8 +129,12 @@ impl Parts<'_> {
                 .or_else(|| early.then(|| EARLY_TIMEOUT.to_owned())),
             stop_timeout: filled.stop_timeout.clone(),
             watchdog: start.watchdog.clone(),
+            kill_mode: match start.kill_mode {
+                KillMode::Mixed => "mixed",
+                KillMode::Process => "process",
+            },
             stop_signal: self.stop_signal()?,
-            subgroup: (subject.systemd >= 254).then_some("supervisor"),
+            subgroup: (subject.systemd >= SUBGROUPS).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,
             preserve: (filled.made.shared && self.systemd_keeps()).then_some("yes"),
             state_directories: self.kept_directories(&filled.made.state)?,

@@ -289,6 +289,7 @@ impl Systemd for Bus {
             exit_code: signed("ExecMainCode"),
             main_pid: number("MainPID"),
             kill_signal: signed("KillSignal"),
+            kill_mode: text("KillMode"),
             restarts: number("NRestarts"),
             kind: text("Type"),
         })

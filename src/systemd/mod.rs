@@ -47,6 +47,8 @@ pub struct UnitState {
     pub main_pid: u32,
     /// `KillSignal`: the number of the signal that stops it.
     pub kill_signal: i32,
+    /// `KillMode`: `mixed`, `process` …
+    pub kill_mode: String,
     /// `NRestarts`.
     pub restarts: u32,
     /// `Type` of a service: `notify`, `oneshot` …

@@ -129,35 +129,65 @@ fn write_layout(dir: &Path, layer: &[u8]) -> Result<()> {
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir.join("blobs/sha256"))?;
-    let blob = |kind: &str, content: &[u8]| -> Result<Value> {
-        let digest = hex(&openssl::sha::sha256(content));
-        fs::write(dir.join("blobs/sha256").join(&digest), content)?;
-        Ok(json!({
-            "mediaType": format!("application/vnd.oci.image.{kind}"),
-            "digest": format!("sha256:{digest}"),
-            "size": content.len(),
-        }))
-    };
-    let layer = blob("layer.v1.tar", layer)?;
+    let layer = blob(dir, "layer.v1.tar", layer)?;
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
         "config": { "Entrypoint": ["/payload"] },
         "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
     });
-    let config = blob("config.v1+json", config.to_string().as_bytes())?;
+    let config = blob(dir, "config.v1+json", config.to_string().as_bytes())?;
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config,
         "layers": [layer],
     });
-    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes())?;
+    write_index(dir, &manifest)
+}
+
+/// The image of another layout with a digest of its own, though nothing in it has changed.
+pub(crate) fn republish(layout: &Path, version: &str, dir: &Path) -> Result<()> {
+    let read = |path: PathBuf| -> Result<Value> {
+        let text = fs::read(&path).with_context(|| format!("reading `{}`", path.display()))?;
+        Ok(serde_json::from_slice(&text)?)
+    };
+    let blobs = layout.join("blobs/sha256");
+    let index = read(layout.join("index.json"))?;
+    let digest = index["manifests"][0]["digest"].as_str();
+    let digest = digest.and_then(|digest| digest.strip_prefix("sha256:"));
+    let mut manifest = read(blobs.join(digest.context("the index names no manifest")?))?;
+    manifest["annotations"]["org.opencontainers.image.version"] = json!(version);
+    fs::create_dir_all(dir.join("blobs/sha256"))?;
+    for entry in fs::read_dir(&blobs)? {
+        let entry = entry?;
+        let link = dir.join("blobs/sha256").join(entry.file_name());
+        if !link.exists() {
+            fs::hard_link(entry.path(), link)?;
+        }
+    }
+    write_index(dir, &manifest)
+}
+
+/// The manifest as a blob, and the files that make the layout of it.
+fn write_index(dir: &Path, manifest: &Value) -> Result<()> {
+    let mut manifest = blob(dir, "manifest.v1+json", manifest.to_string().as_bytes())?;
     manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
     let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
     fs::write(dir.join("index.json"), index.to_string())?;
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     Ok(())
+}
+
+/// Adds content to a layout; what names it.
+fn blob(dir: &Path, kind: &str, content: &[u8]) -> Result<Value> {
+    let digest = hex(&openssl::sha::sha256(content));
+    fs::write(dir.join("blobs/sha256").join(&digest), content)?;
+    Ok(json!({
+        "mediaType": format!("application/vnd.oci.image.{kind}"),
+        "digest": format!("sha256:{digest}"),
+        "size": content.len(),
+    }))
 }
 
 /// This machine's architecture in OCI's words.

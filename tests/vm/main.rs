@@ -9,6 +9,7 @@ mod boot;
 mod cluster;
 mod composefs;
 mod crash;
+mod cri;
 mod failing;
 mod guest;
 mod host;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         power::STORIES,
         verity::STORIES,
         cluster::STORIES,
+        cri::STORIES,
         update::STORIES,
         unit::STORIES,
         failing::STORIES,

@@ -1,4 +1,4 @@
-//! The unit's cgroup: the launcher in `supervisor`, the payload beside it in `container`.
+//! The unit's cgroup: the launcher in `supervisor`, the payload beside it in `container`, or in one beside that.
 //!
 //! cgroup v2 lets a group either hold processes or hand out controllers. A unit with `Delegate=yes` therefore
 //! needs two groups below its own. From version 254 on systemd makes the first (`DelegateSubgroup=supervisor`).
@@ -20,7 +20,7 @@ const MOUNT: &str = "/sys/fs/cgroup";
 /// The group of the launcher and the runtime.
 const SUPERVISOR: &str = "/supervisor";
 /// The group of the payload.
-const CONTAINER: &str = "/container";
+const CONTAINER: &str = "container";
 
 /// The place of this process in the hierarchy.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,9 +66,12 @@ impl Cgroup {
         })
     }
 
-    /// The payload's group, as config.json's `linux.cgroupsPath` names it.
-    pub(crate) fn container(&self) -> String {
-        format!("{}{CONTAINER}", self.unit)
+    /// A group for the payload, as config.json's `linux.cgroupsPath` names it: `container`, or `container-2` and so
+    /// on where processes of an earlier start are left (KillMode=process). Those are nobody's to count with, limit or
+    /// end as if they were the payload, and some runtimes refuse a group that is not empty.
+    pub(crate) fn container(&self) -> Result<String> {
+        let free = first_free(&PathBuf::from(format!("{MOUNT}{}", self.unit)))?;
+        Ok(format!("{}/{free}", self.unit))
     }
 
     /// Leaves the unit's own group, where systemd has not done so.
@@ -83,6 +86,29 @@ impl Cgroup {
         }
         .with_context(|| format!("entering cgroup `{}`", group.display()))
         .hint("the unit needs Delegate=yes")
+    }
+}
+
+/// The name of the first group in `unit` that is not there, or was empty and is removed.
+fn first_free(unit: &Path) -> Result<String> {
+    let mut number = 1;
+    loop {
+        let name = match number {
+            1 => CONTAINER.to_owned(),
+            _ => format!("{CONTAINER}-{number}"),
+        };
+        match fs::remove_dir(unit.join(&name)) {
+            Ok(()) => return Ok(name),
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound => return Ok(name),
+                ErrorKind::ResourceBusy | ErrorKind::DirectoryNotEmpty => number += 1,
+                _ => {
+                    let group = unit.join(&name);
+                    return Err(error)
+                        .with_context(|| format!("removing cgroup `{}`", group.display()));
+                }
+            },
+        }
     }
 }
 
@@ -118,8 +144,21 @@ mod tests {
                     supervised
                 }
             );
-            assert_eq!(found.container(), format!("{unit}/container"));
         }
+    }
+
+    #[test]
+    fn the_payload_gets_a_group_in_which_nobody_is() {
+        let unit = tempfile::tempdir().unwrap();
+        let free = || first_free(unit.path()).unwrap();
+        assert_eq!(free(), "container");
+        for group in ["container/a", "container-2/a", "container-4/a"] {
+            fs::create_dir_all(unit.path().join(group)).unwrap();
+        }
+        assert_eq!(free(), "container-3");
+        fs::remove_dir(unit.path().join("container/a")).unwrap();
+        assert_eq!(free(), "container");
+        assert!(!unit.path().join("container").exists());
     }
 
     #[test]

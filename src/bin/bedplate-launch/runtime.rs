@@ -12,7 +12,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
@@ -41,18 +41,10 @@ pub(crate) struct Runtime<'a> {
 }
 
 impl Runtime<'_> {
-    /// Removes what a killed start left, if anything.
+    /// Removes the state that an earlier start left, if anything. The runtime's own `delete` would end whatever is
+    /// left in the payload's cgroup: that is systemd's to decide (KillMode=).
     pub(crate) fn clean(&self) -> Result<()> {
         let state = self.bundle.join("oci").join(self.name);
-        if !state.exists() {
-            return Ok(());
-        }
-        // It may complain about a state half written, or another runtime's: then the directory itself goes.
-        let _ = self
-            .call(&self.delete())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
         match fs::remove_dir_all(&state) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -142,11 +134,6 @@ impl Runtime<'_> {
         self.bundled("create", &["--pid-file".into(), file.into()])
     }
 
-    /// `delete`, whatever the state is.
-    fn delete(&self) -> Vec<OsString> {
-        vec!["delete".into(), "--force".into(), self.name.into()]
-    }
-
     /// A verb that takes the bundle and the file descriptors.
     ///
     /// `--preserve-fds` rather than LISTEN_FDS: runc takes that only when LISTEN_PID is its own id.
@@ -195,10 +182,6 @@ mod tests {
              --pid-file /run/bedplate/etcd/pid --preserve-fds=2 etcd"
         );
         let runc = runtime("/usr/sbin/runc", 0);
-        assert_eq!(
-            words(&runc, &runc.delete()),
-            "--root /run/bedplate/etcd/oci delete --force etcd"
-        );
         assert_eq!(
             words(&runc, &runc.bundled("run", &[])),
             "--root /run/bedplate/etcd/oci run --bundle /run/bedplate/etcd etcd"

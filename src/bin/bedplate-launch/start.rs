@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::Cgroup;
 use crate::config::Config;
@@ -46,7 +46,7 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
     };
     runtime.clean()?;
     ownership::claim(&plan.own, config.owner())?;
-    config.set_cgroup(&cgroup.container());
+    config.set_cgroup(&cgroup.container()?);
     config.drop_absent(&plan.optional_mounts, Path::exists);
     let channel = Channel::open(&plan, &config, inherited, runtime.bundle.join("notify"))?;
     let notify = channel.hand_in(&mut config, plan.host_run)?;
@@ -63,31 +63,22 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
         return runtime.become_run();
     }
     let manager = Manager::connect(inherited.value("NOTIFY_SOCKET"))?;
-    let launched = hand_over(&runtime, channel, &plan, &manager);
-    if launched.is_err() {
-        // The error at hand says more than one of the removal could; the next start removes it too.
-        let _ = runtime.clean();
-    }
-    launched
-}
-
-/// Makes the payload the unit's main process, lets it run, and sees to it that its readiness is heard of.
-fn hand_over(
-    runtime: &Runtime<'_>,
-    channel: Channel,
-    plan: &LaunchPlan,
-    manager: &Manager,
-) -> Result<()> {
     let pid = runtime.create()?;
     // While it waits its id is certainly its own; later it may be gone and the id another's.
     let payload = pidfd_open(pid, PidfdFlags::empty()).context("watching the payload")?;
-    manager.tell(&format!("MAINPID={pid}"))?;
-    runtime.start()?;
-    match channel {
-        _ if plan.service_type == ServiceType::Exec => manager.tell("READY=1"),
-        Channel::Own(proxy) => proxy.forward(&payload, manager),
-        Channel::Real(_) | Channel::Nothing => Ok(()),
+    let launched = manager
+        .tell(&format!("MAINPID={pid}"))
+        .and_then(|()| runtime.start())
+        .and_then(|()| match channel {
+            _ if plan.service_type == ServiceType::Exec => manager.tell("READY=1"),
+            Channel::Own(proxy) => proxy.forward(&payload, &manager),
+            Channel::Real(_) | Channel::Nothing => Ok(()),
+        });
+    if launched.is_err() {
+        // It may have ended by itself: the error at hand says more.
+        let _ = pidfd_send_signal(&payload, Signal::KILL);
     }
+    launched
 }
 
 impl Channel {

@@ -245,8 +245,8 @@ impl Work<'_> {
             for unit in one.from.mounts().filter(|unit| !one.keeps(unit)) {
                 // A shim of a CRI daemon may still run from it: it keeps it until it ends.
                 let dir = deployment::dir(&one.from.name, one.from.generation);
-                let used = processes::users(self.host.root, &[dir])?.pop().flatten();
-                if used.is_none() && self.host.systemd.state(unit)?.is_up() {
+                let used = processes::users(self.host.root, &[dir])?.concat();
+                if used.is_empty() && self.host.systemd.state(unit)?.is_up() {
                     transaction.stop(unit)?;
                 }
             }

@@ -75,9 +75,9 @@ impl Generations {
             gone: Vec::new(),
             held: Vec::new(),
         };
-        for (id, user) in doubtful.into_iter().zip(users) {
+        for (id, users) in doubtful.into_iter().zip(users) {
             let (container, generation) = id.clone();
-            if let Some(process) = user {
+            if let Some(process) = users.into_iter().next() {
                 stay.push(id);
                 found.held.push(Held {
                     container,
