@@ -130,6 +130,11 @@ impl UnitName {
             .is_some_and(|(_, kind)| kind == "mount")
     }
 
+    /// Whether it is a service.
+    pub fn is_service(&self) -> bool {
+        self.0.ends_with(".service")
+    }
+
     /// The name without its type: `etcd` of `etcd.service`.
     pub fn stem(&self) -> &str {
         self.0.rsplit_once('.').map_or(&self.0, |(stem, _)| stem)

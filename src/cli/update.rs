@@ -24,8 +24,8 @@ Examples:
 Several containers are one change: if one of them is not well afterwards, all
 go back. `--each` makes them independent.
 
-Exit status: 0 done; 1 failed, nothing was touched; 4 failed, the version
-before runs again.";
+Exit status: 0 done; 1 failed, nothing was touched; 3 failed half-way, the host
+needs `bedplate recover`; 4 failed, the version before runs again.";
 
 /// Arguments of `update`.
 #[derive(Debug, clap::Args)]

@@ -131,9 +131,8 @@ fn target(host: &Host, from: &Record, to: Option<Generation>) -> Result<Generati
         }
         Some(to) => Ok(to),
         None => {
-            let earlier = there.iter().rev().find(|number| **number < from.generation);
-            earlier
-                .copied()
+            let life = Lifecycle::read(host.root, name)?;
+            life.previous(host.root, (name, from.generation))?
                 .ok_or_else(|| anyhow!("`{name}` has no generation before {}", from.generation))
                 .hint(list())
         }

@@ -10,7 +10,7 @@ use crate::deployment;
 use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation};
 use crate::root::Root;
-use crate::state::Record;
+use crate::state::{self, Record};
 
 /// The format that this build writes and the newest it reads.
 const FORMAT: u32 = 1;
@@ -177,6 +177,23 @@ impl Lifecycle {
     /// Why an image is not taken again by itself.
     pub fn why_bad(&self, digest: &str) -> Option<&Bad> {
         self.bad.iter().find(|bad| bad.digest == digest)
+    }
+
+    /// The generation to go back to: of those on disk before the live one the newest that did not prove bad.
+    pub fn previous(
+        &self,
+        root: &Root,
+        (name, live): (&ContainerName, Generation),
+    ) -> Result<Option<Generation>> {
+        let mut older = deployment::generations(root, name)?;
+        older.retain(|generation| *generation < live);
+        for generation in older.iter().rev() {
+            let record = state::record(root, name, *generation);
+            if record.is_ok_and(|record| self.why_bad(&record.manifest_digest).is_none()) {
+                return Ok(Some(*generation));
+            }
+        }
+        Ok(older.last().copied())
     }
 
     /// The number of the next generation: one that was never used.

@@ -27,7 +27,7 @@ else. With `--json` the same is an object: [automation.md](automation.md).
 ";
 
 /// The chapters of the document, in this order.
-const CHAPTERS: [&str; 8] = [
+const CHAPTERS: [&str; 9] = [
     "This machine",
     "Where images come from",
     "What is in an image",
@@ -35,6 +35,7 @@ const CHAPTERS: [&str; 8] = [
     "Values",
     "What is there already",
     "Order",
+    "Updates",
     "The store and what is recorded",
 ];
 
@@ -698,6 +699,33 @@ fn order() {
         "Another container needs the one that shall go.",
         &["uninstall", "etcd"],
     );
+    chapter.end();
+}
+
+#[test]
+fn updates() {
+    let mut chapter = Chapter::new("Updates");
+    let manifest = "contract = 1\n[values.PORT]\ntype = 'integer'\ndefault = 1\nhelp = 'x'\n";
+    let image = chapter.image("etcd", &Image::new(manifest)).reference;
+    let other = chapter.image("other", &Image::new(PLAIN)).reference;
+    chapter.host.ok(&["install", &image, &other]);
+    chapter.met("There is nothing to go back to.", &["rollback", "etcd"]);
+    chapter.host.ok(&["update", "etcd", "--set", "PORT=2"]);
+    chapter.met("It is there already.", &["rollback", "--to=2", "etcd"]);
+    chapter.met(
+        "A generation was removed, or never was.",
+        &["rollback", "--to=7", "etcd"],
+    );
+    chapter.met(
+        "A generation that is not there was to be kept.",
+        &["pin", "etcd", "7"],
+    );
+    chapter.met(
+        "A value was to follow its default again and does.",
+        &["update", "--unset=PROT", "etcd"],
+    );
+    chapter.host.ok(&["hold", "etcd"]);
+    chapter.met("Somebody held the container back.", &["update", "etcd"]);
     chapter.end();
 }
 

@@ -199,6 +199,15 @@ impl Plan {
         (file, new): (&RenderedFile, &OwnedFile),
         owned: &mut Vec<OwnedFile>,
     ) -> Result<()> {
+        let is_kept = |coming: &Coming| coming.kept && coming.host_files.contains(file);
+        if sides.coming.iter().any(is_kept) {
+            // Its record knows of nothing that is laid beside: what is there of the one that goes, goes.
+            self.kept.push(Kept {
+                path: file.path.clone(),
+                new: None,
+            });
+            return Ok(());
+        }
         let mut path = file.path.clone().into_os_string();
         path.push(ASIDE);
         let aside = RenderedFile {

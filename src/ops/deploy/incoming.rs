@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::deployment;
 use crate::hint::Hinted;
+use crate::host::OwnedContent;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::deploy::{Coming, Prepared};
 use crate::render::files::RenderedFile;
@@ -48,11 +49,20 @@ impl Incoming {
                 .with_context(reading)
                 .hint(format!("`bedplate repair {name}` brings it back"))
         };
+        let host_files = deployment::host_files(root, name, generation).with_context(reading)?;
+        for file in record.files.iter().filter(|file| !file.aside) {
+            let is_dir = matches!(file.content, OwnedContent::Dir(_));
+            if !is_dir && !host_files.iter().any(|kept| kept.path == file.path) {
+                return Err(anyhow!("its copy of `{}` is gone", file.path.display()))
+                    .with_context(reading)
+                    .hint(format!("`bedplate repair {name}` brings it back"));
+            }
+        }
         let units = record.units.iter();
         let units = units.map(|unit| Ok((unit.clone(), text(&format!("units/{unit}"))?)));
         Ok(Self::Kept(Box::new(Kept {
             units: units.collect::<Result<_>>()?,
-            host_files: deployment::host_files(root, name, generation).with_context(reading)?,
+            host_files,
             config_json: text("config.json")?,
             record,
         })))
@@ -68,6 +78,7 @@ impl Incoming {
                 host_files: &kept.host_files,
                 // They were its own once.
                 gives: (0, NO_DIRECTORIES),
+                kept: true,
             },
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Coming<'a> {
     pub(crate) host_files: &'a [RenderedFile],
     /// The directories that the launcher gives to this user.
     pub(crate) gives: (u32, &'a [PathBuf]),
+    /// It lies on disk with its record: what it owns is said there.
+    pub(crate) kept: bool,
 }
 
 /// Where a unit of ours lies.

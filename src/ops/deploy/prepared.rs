@@ -90,6 +90,7 @@ impl Prepared {
             units: &self.units,
             host_files: &self.host_files,
             gives: (uid, &self.rendered.launch.own),
+            kept: false,
         }
     }
 }

@@ -79,7 +79,12 @@ fn exec(host: &Host, name: &ContainerName, argv: &[String]) -> Result<()> {
     let said = [output.stderr.trim(), output.stdout.trim()];
     let said = said.into_iter().find(|text| !text.is_empty());
     let last = said.and_then(|text| text.lines().last());
-    let said: String = last.unwrap_or_default().chars().take(SAID).collect();
+    let said: String = last
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(SAID)
+        .collect();
     if said.is_empty() {
         bail!("it fails");
     }

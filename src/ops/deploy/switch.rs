@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 
 use crate::deployment::{self, Staged};
+use crate::hint::Hinted;
 use crate::host::processes;
 use crate::name::{ContainerName, UnitName};
 use crate::ops::deploy::host_files::{self, Sides};
@@ -46,7 +47,7 @@ pub(crate) struct Switched {
 /// A switch that was not made; the host is as before unless the error is a [`NeedsRecover`].
 pub(crate) struct Failed {
     pub(crate) error: Error,
-    /// Services were stopped: what is running now was started again.
+    /// Services had been stopped or started: what is running now is what ran before.
     pub(crate) went_back: bool,
     /// The container that is to blame, where one is.
     pub(crate) culprit: Option<ContainerName>,
@@ -87,6 +88,8 @@ impl Switch {
         let down = running::going_down(host.systemd, &ours)?;
         let mut stop = running::start_order(host.systemd, &down)?;
         stop.reverse();
+        // What would start a service again goes before it.
+        stop.sort_by_key(UnitName::is_service);
         let along = stop.iter().filter(|unit| !ours.contains(unit)).cloned();
         let mut run = Vec::new();
         for one in &moves {
@@ -96,6 +99,7 @@ impl Switch {
                 run.push(service);
             }
         }
+        refuse_masked(host, stop.iter().chain(&run))?;
         Ok(Self {
             along: along.collect(),
             run,
@@ -154,6 +158,8 @@ impl Switch {
 #[derive(Default)]
 struct Point {
     stopped: Option<Instant>,
+    /// A service of another generation was started.
+    started: bool,
     downtime: Option<Duration>,
     culprit: Option<ContainerName>,
 }
@@ -305,8 +311,9 @@ impl Work<'_> {
         }
         for unit in running::start_order(self.host.systemd, &units)? {
             self.host.report.step(format!("starting {unit}"));
+            point.started = true;
             let started = transaction.start(&unit);
-            started.inspect_err(|_| point.culprit = self.owner(&unit))?;
+            started.inspect_err(|_| point.culprit = self.to_blame(&unit))?;
         }
         point.downtime = point.stopped.map(|stopped| stopped.elapsed());
         Ok(())
@@ -315,6 +322,15 @@ impl Work<'_> {
     /// Whether the container's service is to run.
     fn runs(&self, one: &Move) -> bool {
         self.run.contains(&one.from.name.service())
+    }
+
+    /// The container to blame for a unit that does not come up: its own, or the only one that was changed.
+    fn to_blame(&self, unit: &UnitName) -> Option<ContainerName> {
+        let only = match &self.moves[..] {
+            [one] => Some(one.from.name.clone()),
+            _ => None,
+        };
+        self.owner(unit).or(only)
     }
 
     /// The container of the switch that a unit belongs to.
@@ -341,8 +357,8 @@ impl Work<'_> {
             .filter(|unit| !state(unit).is_up())
             .collect();
         let down: Vec<String> = down.into_iter().map(ToString::to_string).collect();
-        let stopped = point.stopped.is_some();
-        let error = if !stopped || needs_recover || down.is_empty() {
+        let touched = point.stopped.is_some() || point.started;
+        let error = if !touched || needs_recover || down.is_empty() {
             error
         } else {
             let down = down.join(", ");
@@ -350,7 +366,7 @@ impl Work<'_> {
         };
         Failed {
             error,
-            went_back: stopped && !needs_recover,
+            went_back: touched && !needs_recover,
             culprit: point.culprit,
         }
     }
@@ -383,4 +399,19 @@ impl Move {
 fn install_section(text: &str) -> Vec<&str> {
     let lines = text.lines().skip_while(|line| line.trim() != "[Install]");
     lines.filter(|line| !line.trim().is_empty()).collect()
+}
+
+/// Refuses to stop what could not be started again.
+fn refuse_masked<'u>(host: &Host, units: impl Iterator<Item = &'u UnitName>) -> Result<()> {
+    for unit in units {
+        if host.systemd.state(unit)?.load == "masked" {
+            return Err(anyhow!(
+                "{unit} would be stopped, and is masked: it could not be started again"
+            ))
+            .hint(format!(
+                "`systemctl unmask {unit}` first, or `systemctl stop` it"
+            ));
+        }
+    }
+    Ok(())
 }

@@ -59,7 +59,7 @@ impl Generations {
         for name in deployment::containers(root)? {
             let all = deployment::generations(root, &name)?;
             let current = deployment::current(root, &name)?;
-            let previous = previous(&all, current);
+            let previous = previous(root, &name, &all)?;
             for generation in all {
                 let wanted = [current, previous].contains(&Some(generation))
                     || deployment::is_pinned(root, &name, generation)?
@@ -113,11 +113,13 @@ fn dir((name, generation): &Id) -> PathBuf {
 }
 
 /// The generation to go back to: the one before the current one, or after a rollback the one after it.
-fn previous(all: &[Generation], current: Option<Generation>) -> Option<Generation> {
-    let current = current?;
-    let older = all.iter().rev().find(|generation| **generation < current);
-    let newer = || all.iter().find(|generation| **generation > current);
-    older.or_else(newer).copied()
+fn previous(root: &Root, name: &ContainerName, all: &[Generation]) -> Result<Option<Generation>> {
+    let Some(live) = deployment::current(root, name)? else {
+        return Ok(None);
+    };
+    let older = Lifecycle::read(root, name)?.previous(root, (name, live))?;
+    let newer = all.iter().find(|generation| **generation > live);
+    Ok(older.or(newer.copied()))
 }
 
 /// The texts of the live units. `current` is for people: what a unit names is live, whatever became of that link.
@@ -196,16 +198,30 @@ mod tests {
 
     #[test]
     fn the_generation_to_go_back_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let name: ContainerName = "etcd".parse().unwrap();
         let number = |number: u32| Generation::try_from(number).unwrap();
         for (all, current, expected) in [
             (vec![1, 2, 3], Some(3), Some(2)),
             (vec![1, 3], Some(3), Some(1)),
             (vec![1, 2, 3], Some(1), Some(2)),
             (vec![1], Some(1), None),
-            (vec![1, 2], None, None),
+            (vec![1, 2], None::<u32>, None),
         ] {
             let all: Vec<_> = all.into_iter().map(number).collect();
-            let found = previous(&all, current.map(number));
+            let container = deployment::container_dir(&name);
+            root.remove_tree(&container).unwrap();
+            for generation in &all {
+                let dir = deployment::dir(&name, *generation);
+                root.create_dir_all(dir, 0o755).unwrap();
+            }
+            if let Some(current) = current {
+                let target = current.to_string();
+                root.point(container.join("current"), Path::new(&target))
+                    .unwrap();
+            }
+            let found = previous(&root, &name, &all).unwrap();
             assert_eq!(found, expected.map(number), "{all:?} {current:?}");
         }
     }

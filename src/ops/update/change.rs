@@ -9,7 +9,7 @@ use crate::ops::deploy::switch::{Failed, Move, Switch};
 use crate::ops::install::DropIn;
 use crate::ops::update::decide::{Candidate, row};
 use crate::ops::update::{Action, Made, Mode, Outcome, Row, WentBack, Work};
-use crate::state::{self, Checked, Event, Lifecycle, Record, What};
+use crate::state::{self, Checked, Event, Lifecycle, NeedsRecover, Record, What};
 
 type Lives = Vec<(ContainerName, Lifecycle)>;
 
@@ -102,13 +102,12 @@ impl Work<'_> {
         let reason = crate::ops::chain(&failed.error);
         let first = reason.lines().next().unwrap_or_default().to_owned();
         // What was refused or failed before anything was stopped may have nothing to do with the image.
-        let blamed = |record: &&Record| {
-            failed.went_back
-                && failed
-                    .culprit
-                    .as_ref()
-                    .is_none_or(|name| *name == record.name)
-        };
+        let blamed =
+            |record: &&Record| failed.went_back && failed.culprit.as_ref() == Some(&record.name);
+        // What is neither done nor undone is recovery's: it would put back what is written here.
+        if failed.error.downcast_ref::<NeedsRecover>().is_some() {
+            return failed.error;
+        }
         for record in after {
             let old = before.iter().find(|old| old.name == record.name);
             let is_new = old.is_some_and(|old| old.manifest_digest != record.manifest_digest);

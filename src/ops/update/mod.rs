@@ -24,7 +24,7 @@ use crate::ops::deploy::diff::FileDiff;
 use crate::ops::deploy::host_files::{FileChange, Kept};
 use crate::ops::install::DropIn;
 use crate::ops::{Host, ordering, preflight};
-use crate::state::{self, Lock, Record};
+use crate::state::{self, Lock, NeedsRecover, Record};
 use crate::store::Store;
 
 pub(crate) use crate::ops::update::change::described;
@@ -200,6 +200,8 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     for set in sets {
         match work.set(&set, &mut outcome) {
             Ok(()) => {}
+            // What is neither done nor undone has to be recovered before anything else is begun.
+            Err(error) if error.downcast_ref::<NeedsRecover>().is_some() => return Err(error),
             Err(error) if request.each || request.automatic => {
                 work.note(&set, &error, &mut outcome)?;
             }
