@@ -282,6 +282,9 @@ fn the_examples_are_as_they_should_be() {
         let dir = examples.join(name);
         let shown = host.ok(&["lint", "--json", dir.to_str().unwrap()]);
         let shown: Value = serde_json::from_str(&shown).unwrap();
-        assert_eq!(findings(&shown["warnings"]), [""; 0], "{name}");
+        let mut warnings = findings(&shown["warnings"]);
+        // What outlives its service needs systemd 254; an image is looked at for the oldest that bedplate works with.
+        warnings.retain(|text| name != "containerd" || !text.ends_with("from version 254"));
+        assert_eq!(warnings, [""; 0], "{name}");
     }
 }

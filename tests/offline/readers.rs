@@ -66,7 +66,7 @@ fn json_keys_are_stable() {
     assert_eq!(keys(&json(&["recover"])), ["command", "outcome"]);
     assert_eq!(
         keys(&json(&["uninstall", "etcd"])),
-        ["uninstalled", "dry_run", "stopped", "kept"]
+        ["uninstalled", "dry_run", "stopped", "kept", "left_running"]
     );
     assert_eq!(json(&["list"]), Value::Array(vec![]));
 }
