@@ -222,9 +222,11 @@ impl Scene {
         self.goes_on(pod, "the update")?;
         product::does(guest, &["rollback", "containerd"])?;
         self.goes_on(pod, "the rollback")?;
-        self.publish("three")?;
-        product::does(guest, &["update", "containerd"])?;
-        self.goes_on(pod, "another update")?;
+        for version in ["three", "four"] {
+            self.publish(version)?;
+            product::does(guest, &["update", "containerd"])?;
+            self.goes_on(pod, "another update")?;
+        }
         product::does(guest, &["verify"])?;
 
         // The shim keeps the generation that it was started from, and no longer than it runs.

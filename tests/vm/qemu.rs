@@ -141,7 +141,10 @@ impl Computer {
     /// Boots it and waits until it answers.
     pub(crate) fn start(&mut self) -> Result<()> {
         ensure!(self.up.is_none(), "the machine is up");
-        let name = format!("bedplate-machine-{}", std::process::id());
+        // Several machines may be up at once, a story's each.
+        let story = self.dir.parent().and_then(Path::file_name);
+        let story = story.unwrap_or_default().display();
+        let name = format!("bedplate-{story}-{}", std::process::id());
         let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
         let began = Instant::now();
         let mut qemu = Command::new("setpriv")
