@@ -49,7 +49,7 @@ fn set(dir: &Path) -> [Layout; 2] {
     })
 }
 
-fn host() -> Host {
+pub(crate) fn host() -> Host {
     let host = Host::new();
     host.put(
         "usr/lib/systemd/system/containerd.service",

@@ -16,7 +16,7 @@ use std::thread;
 use rustix::fs::{CWD, Gid, Uid, XattrFlags};
 use serde_json::Value;
 
-use crate::crash::{random, seed};
+use crate::crash::{host, random, seed};
 use crate::host::{Host, Listing, assert_same};
 use crate::layout::{Image, Layout, PLAIN};
 use crate::process;
@@ -57,13 +57,7 @@ const VERBS: &[Verb] = &[
     Verb {
         name: "uninstall",
         prepare: |host, images| {
-            host.ok(&["install", &images.kept.reference]);
-            host.ok(&[
-                "install",
-                &images.etcd.reference,
-                &images.flanneld.reference,
-            ]);
-            changed_by_the_operator(host);
+            all_installed(host, images);
         },
         args: |_| vec!["uninstall", "etcd", "flanneld"],
         is_whole: true,
@@ -113,13 +107,7 @@ const VERBS: &[Verb] = &[
     Verb {
         name: "recover from an uninstall",
         prepare: |host, images| {
-            host.ok(&["install", &images.kept.reference]);
-            host.ok(&[
-                "install",
-                &images.etcd.reference,
-                &images.flanneld.reference,
-            ]);
-            changed_by_the_operator(host);
+            all_installed(host, images);
             cut_short(host, &["uninstall", "etcd", "flanneld"], "etc/tmpfiles.d");
         },
         args: |_| vec!["recover"],
@@ -243,13 +231,15 @@ fn stored(host: &Host) -> (usize, u64) {
     (files.len(), bytes.sum())
 }
 
-fn host() -> Host {
-    let host = Host::new();
-    host.put(
-        "usr/lib/systemd/system/containerd.service",
-        "[Service]\nExecStart=/bin/true\n",
-    );
-    host
+/// The set beside one that stays, and what an operator does to a host.
+fn all_installed(host: &Host, images: &Images) {
+    host.ok(&["install", &images.kept.reference]);
+    host.ok(&[
+        "install",
+        &images.etcd.reference,
+        &images.flanneld.reference,
+    ]);
+    changed_by_the_operator(host);
 }
 
 fn copy(of: &Host) -> Host {
