@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -105,6 +106,27 @@ impl Program {
         })
     }
 
+    /// As [`Program::output`], but only the end of what it writes is kept: for a program of an image, which may write
+    /// without end.
+    pub fn last_words(mut self) -> Result<Output> {
+        tracing::debug!(argv = ?self.0, "running");
+        self.0.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let name = self.0.get_program().display().to_string();
+        let running = || format!("running `{name}`");
+        let mut child = self.0.spawn().with_context(running)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (stdout, stderr) = std::thread::scope(|scope| {
+            let stderr = scope.spawn(|| end_of(stderr));
+            (end_of(stdout), stderr.join().unwrap_or_default())
+        });
+        let status = child.wait().with_context(running)?;
+        Ok(Output {
+            success: status.success(),
+            stdout,
+            stderr,
+        })
+    }
+
     /// Runs it to its end and returns its stdout; any other status than 0 is an error with the end of its stderr.
     pub fn run(self) -> Result<String> {
         let name = self.0.get_program().display().to_string();
@@ -116,6 +138,23 @@ impl Program {
         let from = said.ceil_char_boundary(said.len().saturating_sub(KEPT_STDERR));
         bail!("`{name}` said: {}", &said[from..]);
     }
+}
+
+/// Reads to the end and keeps the last of it.
+fn end_of(from: Option<impl Read>) -> String {
+    let (mut kept, mut buffer) = (Vec::new(), [0; KEPT_STDERR]);
+    if let Some(mut from) = from {
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => kept.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+            kept.drain(..kept.len().saturating_sub(KEPT_STDERR));
+        }
+    }
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// The path of an executable file called `name` in `PATH`.
@@ -147,6 +186,17 @@ mod tests {
             Program::new("echo").arg("x").run().unwrap(),
             "x\n".to_owned()
         );
+    }
+
+    #[test]
+    fn the_last_words_of_one_that_does_not_stop_talking() {
+        let script = "head -c 300000 /dev/zero | tr '\\0' x; echo last; echo why >&2; exit 3";
+        let output = Program::new("sh").args(["-c", script]).last_words();
+        let output = output.unwrap();
+        assert!(!output.success);
+        assert_eq!(output.stdout.len(), KEPT_STDERR);
+        assert!(output.stdout.ends_with("xlast\n"));
+        assert_eq!(output.stderr, "why\n");
     }
 
     #[test]

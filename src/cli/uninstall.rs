@@ -48,9 +48,11 @@ fn text(outcome: &Outcome) -> String {
         lines.push(format!("kept {}: it was changed since", path.display()));
     }
     for process in &outcome.left_running {
-        lines.push(format!(
-            "still running: {process}, from files that are removed"
-        ));
+        lines.push(if outcome.dry_run {
+            format!("a stop would not end {process}: uninstalling needs `--force`")
+        } else {
+            format!("still running: {process}, from files that are removed")
+        });
     }
     lines.push(String::new());
     lines.join("\n")

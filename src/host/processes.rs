@@ -1,7 +1,8 @@
 //! Processes that use a directory: by their root, working directory, program, mapped files or mount table.
 //!
 //! A container's process shows its own paths, as it sees them. What tells is its mount table, in which the rootfs
-//! stands with its path on the file system that it lies on, and the inode of its root directory.
+//! stands with its path on the file system that it lies on, and the inode of its root directory. A generation whose
+//! tree is mounted stands in the mount table of every process of the host: there, at its own place, it tells nothing.
 
 use std::fmt;
 use std::fs::File;
@@ -155,8 +156,11 @@ impl Traces {
                 .iter()
                 .any(|inode| wanted.inodes.contains(inode))
             || shows(&unescape(&self.maps))
-            || lines(&self.mounts)
-                .any(|line| shows(&unescape(line)) || Mount::parse(line).is_some_and(on_device))
+            || lines(&self.mounts).any(|line| {
+                let mount = Mount::parse(line);
+                let in_place = mount.as_ref().is_some_and(|mount| shows(&mount.point));
+                !in_place && (shows(&unescape(line)) || mount.is_some_and(on_device))
+            })
     }
 }
 
@@ -248,6 +252,7 @@ fn errno(error: &io::Error) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::process::{Child, Command, Stdio};
 
     use super::*;
@@ -276,15 +281,20 @@ mod tests {
     impl Sleep {
         fn new(command: &mut Command) -> Self {
             let child = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-            let mut child = child.spawn().unwrap();
-            let mut byte = [0];
-            child
-                .stdout
-                .as_mut()
-                .unwrap()
-                .read_exact(&mut byte)
-                .unwrap();
-            Self(child)
+            let mut sleep = Self(child.spawn().unwrap());
+            sleep.says();
+            sleep
+        }
+
+        fn says(&mut self) {
+            let stdout = self.0.stdout.as_mut().unwrap();
+            stdout.read_exact(&mut [0]).unwrap();
+        }
+
+        /// Lets it go on to where it says the next line.
+        fn goes_on(&mut self) {
+            self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+            self.says();
         }
     }
 
@@ -297,6 +307,34 @@ mod tests {
 
     /// Says that it is there, and stays until its stdin is closed.
     const STAY: &str = "echo; read -r line";
+
+    /// A service of the host with a mount namespace of its own sees the mounts of all containers, and is in none.
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test starts a process of its own"
+    )]
+    fn who_sees_a_mount_is_no_user_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let generation = PathBuf::from("/c/x/1");
+        for place in ["rootfs", "tree"] {
+            root.create_dir_all(generation.join(place), 0o755).unwrap();
+        }
+        let place = dir.path().join("c/x/1");
+        let place = place.display();
+        let script =
+            format!("mount --bind {place}/tree {place}/rootfs; {STAY}; cd {place}/rootfs; {STAY}");
+        let mut service = Command::new("unshare");
+        service.args(["--mount", "--propagation", "private", "sh", "-ec", &script]);
+        let mut service = Sleep::new(&mut service);
+        let dirs = [generation];
+        assert_eq!(users(&root, &dirs).unwrap().concat(), []);
+        service.goes_on();
+        let found = users(&root, &dirs).unwrap().concat();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].pid, service.0.id());
+    }
 
     #[test]
     #[expect(

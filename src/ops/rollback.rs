@@ -13,7 +13,7 @@ use crate::ops::deploy::Incoming;
 use crate::ops::deploy::diff::{self, FileDiff};
 use crate::ops::deploy::switch::{Failed, Move, Switch};
 use crate::ops::update::{Made, WentBack, described};
-use crate::state::{self, Event, Lifecycle, Record, What};
+use crate::state::{self, Event, Lifecycle, NeedsRecover, Record, What};
 
 /// What is to be taken back.
 #[derive(Debug)]
@@ -96,7 +96,33 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             host.changed("rollback", &Change::RolledBack(Subject::of(&to)));
             Ok(outcome)
         }
-        Err(failed) => Err(explained(failed, &from)),
+        Err(mut failed) => {
+            failed.error = host.failed("rollback", failed.error);
+            remember(host, &to, &failed, request.now);
+            Err(explained(failed, &from))
+        }
+    }
+}
+
+/// Adds the failure to what the container has been through, unless recovery is to come: that would undo it.
+fn remember(host: &Host, to: &Record, failed: &Failed, now: i64) {
+    if failed.error.downcast_ref::<NeedsRecover>().is_some() {
+        return;
+    }
+    let reason = crate::ops::chain(&failed.error);
+    let event = Event {
+        failed: Some(reason.lines().next().unwrap_or_default().to_owned()),
+        ..Event::of(What::RolledBack, to, now)
+    };
+    let remembered = Lifecycle::read(host.root, &to.name).and_then(|mut life| {
+        life.add(event);
+        life.write(host.root, &to.name)
+    });
+    if let Err(error) = remembered {
+        let name = &to.name;
+        host.report.note(format!(
+            "the failure of `{name}` is not remembered: {error:#}"
+        ));
     }
 }
 

@@ -97,6 +97,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         }
     }
     if request.dry_run {
+        outcome.left_running = outliving(host, &leaving)?;
         return Ok(outcome);
     }
     outcome.left_running = make(host, &lock, &leaving, (&files, &changes))
@@ -189,16 +190,10 @@ fn refuse_if_required(graph: &crate::order::Graph, going: &BTreeSet<&ContainerNa
 /// What a stop does not end would go on without its files, and nobody could find it again.
 fn refuse_if_outlived(host: &Host, leaving: &[&Record]) -> Result<()> {
     for record in leaving {
-        let name = &record.name;
-        let state = host.systemd.state(&name.service())?;
-        if state.kill_mode != "process" {
-            continue;
-        }
-        let mut left = left_running(host, &[record])?;
-        left.retain(|process| process.pid != state.main_pid);
+        let left = outliving(host, &[record])?;
         if !left.is_empty() {
             let left: Vec<String> = left.iter().map(Process::to_string).collect();
-            let left = left.join(", ");
+            let (name, left) = (&record.name, left.join(", "));
             return Err(anyhow!(
                 "a stop of `{name}` does not end what it has started: {left}"
             ))
@@ -206,6 +201,20 @@ fn refuse_if_outlived(host: &Host, leaving: &[&Record]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The processes that a stop would not end.
+fn outliving(host: &Host, leaving: &[&Record]) -> Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for record in leaving {
+        let state = host.systemd.state(&record.name.service())?;
+        if state.kill_mode == "process" {
+            let mut left = left_running(host, &[record])?;
+            left.retain(|process| process.pid != state.main_pid);
+            found.append(&mut left);
+        }
+    }
+    Ok(found)
 }
 
 /// Stops a container and takes its units away.

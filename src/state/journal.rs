@@ -14,6 +14,7 @@ use crate::deployment::{self, STAGING};
 use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation};
 use crate::root::{Kind, Root};
+use crate::state::lifecycle::Lifecycle;
 use crate::state::step::{Step, Undo};
 use crate::state::{JOURNAL, TRANSACTION};
 use crate::systemd::Systemd;
@@ -45,7 +46,7 @@ pub(crate) enum Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finish {
-    /// `current` is pointed at the generation.
+    /// `current` is pointed at the generation, and what happened is added to what the container has been through.
     Current {
         /// The container.
         name: ContainerName,
@@ -144,6 +145,7 @@ pub(crate) fn complete(root: &Root, finish: &[Finish]) -> Result<()> {
     for item in finish {
         match item {
             Finish::Current { name, generation } => {
+                Lifecycle::come(root, name)?;
                 deployment::point_current(root, name, *generation)?;
             }
             Finish::Forget { name } => {

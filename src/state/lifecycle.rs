@@ -10,6 +10,7 @@ use crate::deployment;
 use crate::hint::Hinted;
 use crate::name::{ContainerName, Generation};
 use crate::root::Root;
+use crate::state::journal::Unfinished;
 use crate::state::{self, Record};
 
 /// The format that this build writes and the newest it reads.
@@ -124,10 +125,35 @@ impl Lifecycle {
         deployment::container_dir(name).join("lifecycle.toml")
     }
 
+    /// Where a transaction lays what takes its place when it is committed.
+    pub(crate) fn coming(name: &ContainerName) -> PathBuf {
+        deployment::container_dir(name).join("lifecycle.next")
+    }
+
+    /// After a commit, repeatable: what was laid beside it takes its place.
+    pub(crate) fn come(root: &Root, name: &ContainerName) -> Result<()> {
+        let coming = Self::coming(name);
+        if root.kind(&coming)?.is_some() {
+            root.rename(coming, Self::path(name))?;
+        }
+        Ok(())
+    }
+
+    /// The text as the last committed transaction has it.
+    fn text(root: &Root, name: &ContainerName) -> Result<Option<String>> {
+        let unfinished = Unfinished::find(root).ok().flatten();
+        if unfinished.is_some_and(|found| found.finish.is_some())
+            && let Some(text) = root.read_text(Self::coming(name))?
+        {
+            return Ok(Some(text));
+        }
+        root.read_text(Self::path(name))
+    }
+
     /// Reads a container's; one that has none yet has lived through nothing.
     pub fn read(root: &Root, name: &ContainerName) -> Result<Self> {
         let path = Self::path(name);
-        let Some(text) = root.read_text(&path)? else {
+        let Some(text) = Self::text(root, name)? else {
             return Ok(Self::default());
         };
         let reading = || format!("reading `{}`", path.display());

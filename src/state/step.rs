@@ -11,6 +11,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment;
+use crate::host::processes;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::root::{Metadata, Root};
 use crate::systemd::Systemd;
@@ -136,6 +137,15 @@ impl<'a> Undo<'a> {
                 name, generation, ..
             } => {
                 let dir = deployment::dir(name, *generation);
+                // A shim that a CRI daemon started from it goes on when the daemon is stopped.
+                let users = processes::users(self.root, std::slice::from_ref(&dir))?.concat();
+                if let Some(process) = users.first() {
+                    tracing::warn!(
+                        "{process} still runs from generation {generation} of `{name}`: it stays on disk, \
+                         `bedplate prune` removes it when that has ended"
+                    );
+                    return Ok(());
+                }
                 deployment::unmount(self.root, &dir)?;
                 self.root.remove_tree(dir)?;
                 self.root

@@ -30,6 +30,13 @@ impl<'a> Transaction<'a> {
         lock: &'a Lock,
         verb: &str,
     ) -> Result<Self> {
+        // Whoever holds the lock has looked; to lose what must be undone would be worse than not to begin.
+        if let Some(unfinished) = Unfinished::find(root)? {
+            return Err(anyhow!(NeedsRecover(format!(
+                "an interrupted {} is in the way",
+                unfinished.verb
+            ))));
+        }
         root.remove_tree(JOURNAL)?;
         let begin = Line::Begin {
             format: FORMAT,
@@ -112,9 +119,10 @@ impl<'a> Transaction<'a> {
         self.root.point(path, target)
     }
 
-    /// Adds what happened to a container to what it has been through.
+    /// Lays what a container has been through then beside what it has been through by now; the commit makes it so.
     pub fn live(&mut self, name: &ContainerName, life: &Lifecycle) -> Result<()> {
-        self.write(&Lifecycle::path(name), life.to_text()?.as_bytes(), MODE)
+        let path = Lifecycle::coming(name);
+        self.write(&path, life.to_text()?.as_bytes(), MODE)
     }
 
     /// Gives a file that this transaction wrote to its owner.

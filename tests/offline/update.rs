@@ -346,6 +346,26 @@ fn a_set_is_one_change() {
     assert!(said.contains("flanneld: updated (generation 2"), "{said}");
 }
 
+/// `--each`: what is said for one is no matter for the others.
+#[test]
+fn each_takes_what_is_its_own() {
+    let host = Host::new();
+    for name in ["etcd", "other"] {
+        let image = version(&host, name, MANIFEST, name);
+        host.ok(&["install", &image.reference, "--set", "PEER=a"]);
+    }
+    let set = ["--set", "other.PORT=7", "--set", "etcd.PORT=8"];
+    let unset = ["--unset", "other.PEER"];
+    let words = ["update", "etcd", "other", "--each"];
+    host.ok(&[&words[..], &set[..], &unset[..]].concat());
+    for (name, port, peer) in [("etcd", "PORT=8\"", true), ("other", "PORT=7\"", false)] {
+        let config = format!("var/lib/bedplate/containers/{name}/2/config.json");
+        let config = host.text(&config);
+        let is_right = config.contains(port) && config.contains("PEER=a") == peer;
+        assert!(is_right, "{name}: {config}");
+    }
+}
+
 #[test]
 fn held_and_pinned() {
     let host = Host::new();

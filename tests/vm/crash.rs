@@ -1,5 +1,5 @@
-//! bedplate is killed in the middle of an install and of an uninstall: then the host is as before or as after, and
-//! works. At the next boot bedplate-recover.service sees to it, and nothing waits for that.
+//! bedplate is killed in the middle of an install, an update, a rollback and an uninstall: then the host is as before
+//! or as after, and works. At the next boot bedplate-recover.service sees to it, and nothing waits for that.
 
 use std::time::Duration;
 
@@ -80,7 +80,73 @@ fn crash(story: &Story, suite: Suite) -> Result<()> {
         story.name()
     ));
     ensure!(installs > 2 && uninstalls > 2, "too few were killed");
-    product::no_transaction(&guest)
+    product::no_transaction(&guest)?;
+    switches(story, &guest, &install, (first, step))
+}
+
+/// What the payload of a version says of itself.
+fn version(text: &str) -> String {
+    format!("SCRIPT=tell STATUS={text}; tell READY=1; wait")
+}
+
+/// What each of the set says of itself now.
+fn versions(guest: &Guest) -> Result<[String; 2]> {
+    let [alpha, beta] = SET.map(|name| guest.property(&format!("{name}.service"), "StatusText"));
+    Ok([alpha?, beta?])
+}
+
+/// The same for what takes a service from one generation to another.
+fn switches(
+    story: &Story,
+    guest: &Guest,
+    install: &[&str],
+    (first, step): (u64, u64),
+) -> Result<()> {
+    let mut install = install.to_vec();
+    let one = version("one");
+    install.extend(["--set", &one]);
+    guest.ok(&install)?;
+    let update_to = |text: &str| -> Vec<String> {
+        let words = ["bedplate", "update", SET[0], SET[1], "--set"].map(str::to_owned);
+        words.into_iter().chain([version(text)]).collect()
+    };
+    let two = update_to("two");
+    guest.ok(&two.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let (mut updates, mut rollbacks, mut line) = (0, 0, first);
+    loop {
+        let at = || format!("killed at line {line} of the journal");
+        let before = versions(guest)?;
+        let text = format!("line {line}");
+        let update = update_to(&text);
+        let update: Vec<&str> = update.iter().map(String::as_str).collect();
+        let was_killed = killed_at(guest, line, &update)?;
+        recovered(guest, line % 2 == 0).with_context(at)?;
+        let after = versions(guest)?;
+        let all_new = after.iter().all(|version| *version == text);
+        let is_old_or_new = all_new || was_killed && after == before;
+        ensure!(is_old_or_new, "{}: {before:?} became {after:?}", at());
+
+        let was_killed_again = killed_at(guest, line, &["bedplate", "rollback", SET[0]])?;
+        recovered(guest, line % 2 == 1).with_context(at)?;
+        let last = versions(guest)?;
+        let is_back = last[0] != after[0] && last[1] == after[1];
+        let is_old_or_new = is_back || was_killed_again && last == after;
+        ensure!(is_old_or_new, "{}: {after:?} became {last:?}", at());
+        updates += u64::from(was_killed);
+        rollbacks += u64::from(was_killed_again);
+        if !was_killed && !was_killed_again {
+            break;
+        }
+        line += step;
+    }
+    host::say(&format!(
+        "{}: lines {first} to {line} by {step}: killed {updates} updates, {rollbacks} rollbacks",
+        story.name()
+    ));
+    ensure!(updates > 2 && rollbacks > 1, "too few were killed");
+    guest.ok(&["bedplate", "verify"])?;
+    guest.ok(&["bedplate", "uninstall", SET[0], SET[1]])?;
+    product::is_gone(guest, &SET)
 }
 
 /// A command that is killed; whether it was before it ended.

@@ -138,6 +138,10 @@ fn good(story: &Story, suite: Suite) -> Result<()> {
     what_has_failed_is_mended(&scene)?;
     what_does_not_run_is_not_started(&scene)?;
     probes_decide(&scene)?;
+    if suite == Suite::Trixie {
+        // mount(8) of Debian 12 cannot mount such images in a guest.
+        mounts_go_along(&scene)?;
+    }
     the_timer_updates(&scene)
 }
 
@@ -149,7 +153,21 @@ fn what_has_failed_is_mended(scene: &Scene) -> Result<()> {
     ensure!(scene.guest.property("db.service", "ActiveState")? == "failed");
     scene.good("db", "mended", "restart = \"no\"")?;
     scene.does(&["update", "db"])?;
-    scene.runs("db", "mended")
+    scene.runs("db", "mended")?;
+
+    // The way back leads to one that does not work.
+    let error = "the rollback of `db` failed, generation 2 runs again";
+    scene.goes_back(&["rollback", "db"], &[error])?;
+    scene.runs("db", "mended")?;
+    let history: Value = serde_json::from_str(&scene.does(&["history", "db", "--json"])?)?;
+    let last = history["events"].as_array().and_then(|all| all.last());
+    let last = last.context("no events")?;
+    let failed = last["failed"].as_str().unwrap_or_default();
+    ensure!(
+        last["what"] == "rolled-back" && last["generation"] == 1 && !failed.is_empty(),
+        "{last:#}"
+    );
+    Ok(())
 }
 
 fn what_does_not_run_is_not_started(scene: &Scene) -> Result<()> {
@@ -205,6 +223,63 @@ fn probes_decide(scene: &Scene) -> Result<()> {
     }
     scene.guest.ok(&["systemctl", "stop", "probed.service"])?;
     Ok(())
+}
+
+/// A container whose tree is a mounted image: the mounts of the generation that is left go, whoever else sees them.
+fn mounts_go_along(scene: &Scene) -> Result<()> {
+    let guest = &scene.guest;
+    product::set_integrity(guest, "composefs")?;
+    let image = scene.good("tree", "one", "")?;
+    scene.does(&["install", "--now", &image])?;
+    // A service of the host's whose mounts are its own sees them as well, and uses none.
+    guest.ok(&[
+        "systemd-run",
+        "--quiet",
+        "--unit=beside",
+        "--property=PrivateMounts=yes",
+        "--property=Type=exec",
+        "sleep",
+        "infinity",
+    ])?;
+    let mounted = |generation: &str| -> Result<()> {
+        let seen = guest.sh(
+            r"sed --quiet 's|.* /var/lib/bedplate/containers/tree/\([0-9]*/[a-z]*\) .*|\1|p' /proc/1/mountinfo |
+              sort | paste --serial --delimiters=' '",
+        )?;
+        let expected = format!("{generation}/rootfs {generation}/tree");
+        ensure!(seen == expected, "mounted are {seen}");
+        let units = guest.sh("ls /etc/systemd/system.attached | grep tree-.*mount | wc -l")?;
+        ensure!(units == "2", "{units} units");
+        Ok(())
+    };
+    mounted("1")?;
+    scene.good("tree", "two", "")?;
+    scene.does(&["update", "tree"])?;
+    scene.runs("tree", "two")?;
+    mounted("2")?;
+    scene.publish("tree", "say dying; exit 3", "")?;
+    scene.goes_back(&["update", "tree"], &["it exited with status 3"])?;
+    scene.runs("tree", "two")?;
+    mounted("2")?;
+    scene.good("tree", "four", "")?;
+    scene.does(&["update", "tree"])?;
+    mounted("4")?;
+    let pruned: Value = serde_json::from_str(&scene.does(&["prune", "--json"])?)?;
+    let gone = pruned["generations"].as_array().context("generations")?;
+    let gone: Vec<_> = gone
+        .iter()
+        .filter(|one| one["container"] == "tree")
+        .collect();
+    ensure!(gone.len() == 1 && gone[0]["generation"] == 1, "{pruned:#}");
+    scene.does(&["rollback", "tree"])?;
+    scene.runs("tree", "two")?;
+    mounted("2")?;
+    scene.does(&["verify"])?;
+    scene.does(&["uninstall", "tree"])?;
+    let left = guest.sh("grep -c containers/tree /proc/1/mountinfo || true")?;
+    ensure!(left == "0", "{left} mounts are left");
+    guest.ok(&["systemctl", "stop", "beside.service"])?;
+    product::set_integrity(guest, "none")
 }
 
 /// The units as they are installed, and what they leave in journal and status.

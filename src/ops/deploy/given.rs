@@ -36,6 +36,19 @@ impl SetGiven {
         })
     }
 
+    /// Leaves out what is for others that are seen to by themselves.
+    pub(crate) fn without(mut self, others: &[&ContainerName]) -> Self {
+        let other = |name: &str| others.iter().any(|other| other.as_str() == name);
+        self.set.retain(|(key, _)| {
+            let to = key.rsplit_once('.').map(|(name, _)| name);
+            !to.is_some_and(other)
+        });
+        if let Some((_, table)) = &mut self.file {
+            table.retain(|key, value| !(value.is_table() && other(key)));
+        }
+        self
+    }
+
     /// Refuses values that no image of the set takes; a lone image's own check says it better.
     pub(crate) fn check(&self, images: &[(&ContainerName, &Manifest)]) -> Result<()> {
         if images.len() < 2 {
@@ -142,6 +155,17 @@ mod tests {
             pairs(&[("X", "1"), ("X", "3")])
         );
         assert_eq!(given.of(&b, &of_b, false).file.unwrap().1, "X = \"f\"\n");
+    }
+
+    #[test]
+    fn what_is_for_others_is_left_to_them() {
+        let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let file = ("f".into(), "[a]\nX = \"4\"\n[b]\nX = \"5\"\n".to_owned());
+        let given = pairs(&[("X", "1"), ("a.Y", "2"), ("b.X", "3"), ("c.X", "6")]);
+        let given = SetGiven::new(&given, Some(&file)).unwrap().without(&[&b]);
+        let of_a = given.of(&a, &manifest(&["X", "Y"]), true);
+        assert_eq!(of_a.set, pairs(&[("X", "1"), ("Y", "2"), ("c.X", "6")]));
+        assert_eq!(of_a.file.unwrap().1, "X = \"4\"\n");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn exec(host: &Host, name: &ContainerName, argv: &[String]) -> Result<()> {
         .arg("--kill-after=1")
         .arg(PATIENCE.as_secs().to_string())
         .args(&call.argv)
-        .output()?;
+        .last_words()?;
     if output.success {
         return Ok(());
     }

@@ -160,6 +160,8 @@ pub struct WentBack(pub(crate) String);
 struct Work<'a> {
     host: &'a Host<'a>,
     request: &'a Request,
+    /// All containers that are meant.
+    named: Vec<ContainerName>,
     config: Config,
     store: Store,
     access: Access,
@@ -182,6 +184,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         host,
         access: request.access.with_network(config.network),
         request,
+        named,
         config,
         store,
         lock,
@@ -193,7 +196,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     // One by one in the order in which they start: what others wait for is good before they follow.
     let graph = ordering::installed(host, &records)?;
     let mut sets: Vec<Vec<ContainerName>> = vec![graph.start_order()];
-    sets[0].retain(|name| named.contains(name));
+    sets[0].retain(|name| work.named.contains(name));
     if request.each || request.automatic {
         sets = sets.concat().into_iter().map(|name| vec![name]).collect();
     }

@@ -8,6 +8,7 @@ use crate::contract::values::Recorded;
 use crate::contract::{self, Contract};
 use crate::deployment;
 use crate::hint::Hinted;
+use crate::name::ContainerName;
 use crate::ops::deploy::protection::Protected;
 use crate::ops::deploy::switch::Move;
 use crate::ops::deploy::{Incoming, Preparing, SetGiven};
@@ -53,13 +54,15 @@ impl Work<'_> {
             let one = self.open(candidate);
             opened.push(one.with_context(|| format!("updating `{name}`"))?);
         }
-        let given = SetGiven::new(&self.request.set, self.request.values.as_ref())?;
+        let others = self.others(&opened);
+        let given =
+            SetGiven::new(&self.request.set, self.request.values.as_ref())?.without(&others);
         let images: Vec<_> = opened
             .iter()
             .map(|one| (&one.candidate.record.name, &one.contract.manifest))
             .collect();
         given.check(&images)?;
-        self.check_unset(&opened)?;
+        self.check_unset(&opened, &others)?;
         let alone = opened.len() == 1;
         let mut next = Next::default();
         for one in opened {
@@ -142,9 +145,20 @@ impl Work<'_> {
         mine.collect()
     }
 
+    /// The containers of this update that are not of this set: with `--each` they have one of their own.
+    fn others(&self, opened: &[Opened]) -> Vec<&ContainerName> {
+        let here =
+            |name: &ContainerName| opened.iter().any(|one| one.candidate.record.name == *name);
+        self.named.iter().filter(|name| !here(name)).collect()
+    }
+
     /// Refuses to unset what nobody set.
-    fn check_unset(&self, opened: &[Opened]) -> Result<()> {
+    fn check_unset(&self, opened: &[Opened], others: &[&ContainerName]) -> Result<()> {
         for name in &self.request.unset {
+            let to = name.rsplit_once('.').map(|(to, _)| to);
+            if others.iter().any(|other| Some(other.as_str()) == to) {
+                continue;
+            }
             let is_set = opened.iter().any(|one| {
                 let record = &one.candidate.record;
                 let mine = self.unset_of(record.name.as_str());
