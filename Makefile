@@ -124,6 +124,11 @@ check-machine: ## a whole machine under qemu: fs-verity, power cuts
 check-crash: ## a crash after every change of the host, and power cuts: nothing is lost; half an hour
 	tests/check crash
 
+fidelity: build ## docs/fidelity.md, from what the booted stories show now
+	rm -rf $(TARGET)/vm/fidelity
+	cargo test --locked --test vm
+	BEDPLATE_BLESS=1 cargo test --locked --test fidelity
+
 bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCENARIOS=cold-gzip,noop for a part
 	tests/bench/setup
 	BEDPLATE_LAUNCH=$(abspath $(TARGET)/static/release/bedplate-launch) cargo bench --locked --bench install
@@ -134,4 +139,4 @@ demo: ## etcd, flanneld and containerd as system containers in a booted machine
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release man completions install uninstall dist deb check check-lint check-unit check-offline check-package check-booted check-machine check-crash bench demo clean
+.PHONY: help setup build release man completions install uninstall dist deb check check-lint check-unit check-offline check-package check-booted check-machine check-crash fidelity bench demo clean

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::fidelity;
 use crate::guest::{Guest, Suite};
 use crate::product::{self, UP};
 use crate::story::{Story, Told};
@@ -27,6 +28,10 @@ const POD: &str = "one";
 /// How often the daemon is restarted.
 const RESTARTS: usize = 5;
 
+/// What systemd 252 gives instead.
+const ENDS: &str =
+    "below systemd 254 the daemon's containers end with it, and it starts cleanly without them";
+
 struct Scene {
     guest: Guest,
     versions: PathBuf,
@@ -41,9 +46,11 @@ fn outlives(story: &Story) -> Result<()> {
         scene.lives_through_restarts(&pod)?;
         scene.dies_and_comes_back(&pod)?;
         scene.leaves_nothing(untouched)?;
+        fidelity::shown(Suite::Trixie, runtime, &["cri.restart", "cri.leaks"])?;
     }
     let pod = scene.begins("crun")?;
     scene.lives_through_versions(&pod)?;
+    fidelity::shown(Suite::Trixie, "crun", &["cri.update"])?;
     scene.is_left_alone()
 }
 
@@ -65,6 +72,8 @@ fn ends(story: &Story) -> Result<()> {
         ensure!(now <= mounts, "{mounts} mounts before, {now} afterwards");
         scene.ctr(&format!("container delete {POD}"))?;
         scene.removed(untouched)?;
+        fidelity::degraded(Suite::Bookworm, runtime, "cri.restart", ENDS)?;
+        fidelity::shown(Suite::Bookworm, runtime, &["cri.leaks"])?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod composefs;
 mod crash;
 mod cri;
 mod failing;
+mod fidelity;
 mod guest;
 mod host;
 mod hosts;

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 
+use crate::fidelity;
 use crate::guest::{Guest, Suite};
 use crate::product::{self, UP};
 use crate::story::{Story, Told};
@@ -20,10 +21,23 @@ const UNIT: &str = "payload.service";
 /// What the kernel calls the payload.
 const COMM: &str = "payload";
 
+/// What [`told_by`] shows.
+const SHOWN: &[&str] = &[
+    "main.alone",
+    "main.resident",
+    "notify.ready",
+    "notify.status",
+    "exit.status",
+    "stop.term",
+    "stop.kill",
+    "kill.payload",
+];
+
 fn unit(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
     for runtime in product::runtimes(suite)? {
         told_by(&guest, runtime).with_context(|| format!("with {runtime}"))?;
+        fidelity::shown(suite, runtime, SHOWN)?;
     }
     Ok(())
 }
@@ -253,6 +267,7 @@ fn notify(story: &Story, suite: Suite) -> Result<()> {
             forges(&guest, runtime, forger)
                 .with_context(|| format!("{image} as user {user} with {runtime}"))?;
         }
+        fidelity::shown(suite, runtime, &["notify.foreign"])?;
     }
     Ok(())
 }
