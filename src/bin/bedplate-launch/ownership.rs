@@ -4,15 +4,16 @@
     reason = "the launcher is a program of its own, without the library's root handle"
 )]
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{fchown, lchown};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstat, mkdirat, openat, statvfs};
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount_remount};
 
 use crate::config::Owner;
 use crate::hint::Hinted;
@@ -76,32 +77,48 @@ fn give(handle: &OwnedFd, owner: Owner) -> io::Result<()> {
     fchown(handle, Some(owner.uid), Some(owner.gid))
 }
 
-/// Copies the credentials in `source`, which only root can read, to `target`, where only `owner` can.
-///
-/// `target` lies in a unit's RuntimeDirectory, a tmpfs that systemd removes when the unit has stopped.
-pub(crate) fn copy(source: &Path, target: &Path, owner: Owner) -> Result<()> {
-    let copy = || -> io::Result<()> {
-        match fs::remove_dir_all(target) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => fs::DirBuilder::new().mode(0o700).create(target)?,
+/// Gives the credentials in `directory`, which systemd has put there for root, to `owner`, as systemd does for a
+/// `User=` of the host. They stay where they are, in memory that is never swapped; a copy would lie elsewhere.
+pub(crate) fn hand_over(directory: &Path, owner: Owner) -> Result<()> {
+    let hand_over = || -> io::Result<()> {
+        let flags = statvfs(directory)?.f_flag;
+        if !flags.contains(StatVfsMountFlags::RDONLY) {
+            return give_all(directory, owner);
         }
-        for entry in fs::read_dir(source)? {
-            let entry = entry?;
-            // Credentials are a flat directory of files, systemd.exec(5).
-            if entry.file_type()?.is_file() {
-                let mut to = OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o400)
-                    .open(target.join(entry.file_name()))?;
-                io::copy(&mut fs::File::open(entry.path())?, &mut to)?;
-                fchown(&to, Some(owner.uid), Some(owner.gid))?;
-            }
-        }
-        // Last: until here nobody else could put anything into it.
-        give(&fs::File::open(target)?.into(), owner)
+        let mounted = mount_flags(flags);
+        mount_remount(directory, mounted - MountFlags::RDONLY, c"")?;
+        let given = give_all(directory, owner);
+        mount_remount(directory, mounted, c"")?;
+        given
     };
-    copy().with_context(|| format!("copying the credentials to `{}`", target.display()))
+    hand_over().with_context(|| format!("giving the credentials to user {}", owner.uid))
+}
+
+/// The files of a flat directory, and then itself.
+fn give_all(directory: &Path, owner: Owner) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        lchown(entry?.path(), Some(owner.uid), Some(owner.gid))?;
+    }
+    give(&fs::File::open(directory)?.into(), owner)
+}
+
+/// The flags by which a mount stays as it is when it is mounted anew.
+fn mount_flags(is: StatVfsMountFlags) -> MountFlags {
+    /// `ST_NOSYMFOLLOW`, which no library has a name for.
+    const NOSYMFOLLOW: u64 = 0x2000;
+    let mut flags = MountFlags::BIND;
+    for (found, flag) in [
+        (StatVfsMountFlags::RDONLY.bits(), MountFlags::RDONLY),
+        (StatVfsMountFlags::NOSUID.bits(), MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV.bits(), MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC.bits(), MountFlags::NOEXEC),
+        (StatVfsMountFlags::RELATIME.bits(), MountFlags::RELATIME),
+        (StatVfsMountFlags::NOATIME.bits(), MountFlags::NOATIME),
+        (NOSYMFOLLOW, MountFlags::NOSYMFOLLOW),
+    ] {
+        flags.set(flag, is.bits() & found != 0);
+    }
+    flags
 }
 
 #[cfg(test)]
@@ -118,18 +135,30 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_copied_anew_each_time() {
+    fn credentials_are_given_where_they_lie() {
+        if me().uid != 0 {
+            return;
+        }
         let base = tempfile::tempdir().unwrap();
-        let (source, target) = (base.path().join("s"), base.path().join("t"));
-        fs::create_dir(&source).unwrap();
-        fs::write(source.join("key"), "secret").unwrap();
-        copy(&source, &target, me()).unwrap();
-        fs::rename(source.join("key"), source.join("other")).unwrap();
-        copy(&source, &target, me()).unwrap();
-        assert_eq!(fs::read_to_string(target.join("other")).unwrap(), "secret");
-        assert!(!target.join("key").exists());
-        assert_eq!(target.metadata().unwrap().mode(), 0o40700);
-        assert_eq!(target.join("other").metadata().unwrap().mode(), 0o100_400);
+        let place = base.path().join("credentials");
+        fs::create_dir(&place).unwrap();
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let flags = flags | MountFlags::NOSYMFOLLOW;
+        rustix::mount::mount("ramfs", &place, "ramfs", flags, c"mode=0700").unwrap();
+        fs::write(place.join("key"), "secret").unwrap();
+        mount_remount(&place, flags | MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+        let before = statvfs(&place).unwrap().f_flag;
+        let given = hand_over(&place, Owner { uid: 7, gid: 8 });
+        let found = [&place, &place.join("key")].map(|path| {
+            let found = path.metadata().unwrap();
+            (found.uid(), found.gid())
+        });
+        let after = statvfs(&place).unwrap().f_flag;
+        rustix::mount::unmount(&place, rustix::mount::UnmountFlags::empty()).unwrap();
+        given.unwrap();
+        assert_eq!(found, [(7, 8); 2]);
+        assert_eq!(before, after);
+        assert!(before.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC));
     }
 
     #[test]

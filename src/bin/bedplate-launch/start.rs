@@ -130,19 +130,15 @@ fn hand_in_credentials(
     let Some(given) = inherited.value("CREDENTIALS_DIRECTORY") else {
         return Ok(None);
     };
-    let copied = Path::new(RUN).join(&plan.name).join("credentials");
     let owner = config.owner();
-    let source = if owner.uid == 0 {
-        given
-    } else {
-        ownership::copy(Path::new(given), &copied, owner)?;
-        utf8(&copied)?
-    };
+    if owner.uid != 0 {
+        ownership::hand_over(Path::new(given), owner)?;
+    }
     if plan.host_run {
-        return Ok(Some(source.to_owned()));
+        return Ok(Some(given.to_owned()));
     }
     config.bind(
-        source,
+        given,
         CREDENTIALS_INSIDE,
         &["bind", "ro", "nosuid", "nodev", "noexec"],
     )?;
