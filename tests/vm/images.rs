@@ -72,6 +72,14 @@ pub(crate) fn small() -> Result<&'static Path> {
     })
 }
 
+/// An image of a story's own beside the small ones: its manifest, and files that it has beside or instead of theirs.
+pub(crate) fn add(name: &str, manifest: &str, files: &[(&str, &str)]) -> Result<()> {
+    let program = fs::read(host::payload()?)?;
+    let layer = layer_with(&program, manifest.as_bytes(), files)?;
+    write_layout(&directory().join(name), &layer)
+        .with_context(|| format!("making the image `{name}`"))
+}
+
 /// Another version of a small image, in a directory of the story's: what it does by default, and what its manifest says
 /// after `[service]`.
 pub(crate) fn version(dir: &Path, script: &str, service: &str) -> Result<()> {
@@ -103,8 +111,16 @@ fn directory() -> PathBuf {
 
 /// A layer of the program, what it stands on, and the contract.
 fn layer(program: &[u8], manifest: &[u8]) -> Result<Vec<u8>> {
+    layer_with(program, manifest, &[])
+}
+
+/// As [`layer`], with more files, or others.
+fn layer_with(program: &[u8], manifest: &[u8], files: &[(&str, &str)]) -> Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
-    for (path, mode, content) in [
+    let own = files
+        .iter()
+        .map(|(path, text)| (*path, 0o644, text.as_bytes()));
+    let all = [
         ("payload", 0o755, program),
         ("exports/manifest.toml", 0o644, manifest),
         (
@@ -113,7 +129,11 @@ fn layer(program: &[u8], manifest: &[u8]) -> Result<Vec<u8>> {
             b"root:x:0:0::/:/none\nuser:x:1000:1000::/:/none\n",
         ),
         ("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n"),
-    ] {
+    ];
+    let theirs = all
+        .into_iter()
+        .filter(|(path, ..)| files.iter().all(|(other, _)| other != path));
+    for (path, mode, content) in theirs.chain(own) {
         let mut header = tar::Header::new_ustar();
         header.set_size(content.len() as u64);
         header.set_mode(mode);

@@ -13,6 +13,7 @@ mod cri;
 mod failing;
 mod fidelity;
 mod guest;
+mod handed;
 mod host;
 mod hosts;
 mod httpd;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         cri::STORIES,
         update::STORIES,
         unit::STORIES,
+        handed::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,

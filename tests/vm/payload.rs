@@ -5,8 +5,14 @@
 //! | `say TEXT` | writes a line |
 //! | `env NAME` | writes `NAME=value` |
 //! | `show FILE` | writes what is in it |
+//! | `mirror FILE` | writes what is in it, backwards |
+//! | `make FILE` | makes it, empty |
+//! | `owner FILE` | writes `FILE UID:GID MODE` |
 //! | `terminal` | writes whether it has one |
 //! | `tell MESSAGE` | sends it to the notify socket |
+//! | `store NAME TEXT` | gives systemd a descriptor of that name, behind which is the text |
+//! | `recall` | writes `NAME: TEXT` of each descriptor that was stored |
+//! | `serve` | tells each who connects to a socket that was handed in what that is called, until SIGTERM |
 //! | `forge FILE` | tells systemd that the process id in FILE is the main process, alone and with a READY |
 //! | `await FILE` | waits until FILE is there |
 //! | `wait` | waits for SIGTERM |
@@ -21,8 +27,12 @@
     reason = "it runs alone in a container and speaks to the journal"
 )]
 
-use std::io::IsTerminal as _;
-use std::os::unix::net::UnixDatagram;
+use std::fs::File;
+use std::io::{IoSlice, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,7 +40,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, accept, sendmsg};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
 /// How often it looks whether what it waits for is there.
 const TICK: Duration = Duration::from_millis(10);
@@ -62,8 +77,27 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
         "say" => println!("{rest}"),
         "env" => println!("{rest}={}", std::env::var(rest)?),
         "show" => print!("{}", std::fs::read_to_string(rest)?),
+        "mirror" => {
+            let text = std::fs::read_to_string(rest)?;
+            println!("{}", text.trim_end().chars().rev().collect::<String>());
+        }
+        "make" => drop(File::create(rest)?),
+        "owner" => {
+            let found = std::fs::metadata(rest)?;
+            let mode = found.mode() & 0o7777;
+            println!("{rest} {}:{} {mode:o}", found.uid(), found.gid());
+        }
         "terminal" => println!("terminal={}", std::io::stdin().is_terminal()),
         "tell" => tell(rest)?,
+        "store" => store(rest)?,
+        "recall" => {
+            for (name, descriptor) in handed_in()? {
+                let mut file = File::from(descriptor);
+                file.rewind()?;
+                println!("{name}: {}", std::io::read_to_string(file)?);
+            }
+        }
+        "serve" => serve(&handed_in()?, stopped)?,
         "forge" => {
             let victim = std::fs::read_to_string(rest)?;
             let message = format!("MAINPID={}", victim.trim());
@@ -88,5 +122,82 @@ fn until(done: impl Fn() -> bool) {
 fn tell(message: &str) -> Result<()> {
     let socket = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET")?;
     UnixDatagram::unbound()?.send_to(message.as_bytes(), &socket)?;
+    Ok(())
+}
+
+/// The descriptors that systemd has handed in, with their names, sd_listen_fds_with_names(3).
+fn handed_in() -> Result<Vec<(String, OwnedFd)>> {
+    let Ok(count) = std::env::var("LISTEN_FDS") else {
+        return Ok(Vec::new());
+    };
+    let (pid, names) = (
+        std::env::var("LISTEN_PID")?,
+        std::env::var("LISTEN_FDNAMES")?,
+    );
+    if pid != std::process::id().to_string()
+        || names.split(':').count() != count.parse::<usize>()?
+    {
+        bail!("LISTEN_PID={pid} LISTEN_FDS={count} LISTEN_FDNAMES={names}");
+    }
+    // What is a number to this process is a descriptor to its pidfd.
+    let own = pidfd_open(getpid(), PidfdFlags::empty())?;
+    let taken = names.split(':').zip(3..).map(|(name, number)| {
+        let descriptor = pidfd_getfd(&own, number, PidfdGetfdFlags::empty())?;
+        Ok((name.to_owned(), descriptor))
+    });
+    taken.collect()
+}
+
+/// sd_pid_notify_with_fds(3).
+fn store(what: &str) -> Result<()> {
+    let (name, text) = what.split_once(' ').context("a name and a text")?;
+    let mut file = File::from(memfd_create(name, MemfdFlags::CLOEXEC)?);
+    file.write_all(text.as_bytes())?;
+    let path = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET")?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    let descriptors = [file.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let message = format!("FDSTORE=1\nFDNAME={name}");
+    sendmsg(
+        &socket,
+        &[IoSlice::new(message.as_bytes())],
+        &mut control,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok(())
+}
+
+/// Answers in HTTP, for curl(1).
+fn serve(sockets: &[(String, OwnedFd)], stopped: &AtomicBool) -> Result<()> {
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 100_000_000,
+    };
+    while !stopped.load(Ordering::Relaxed) {
+        let mut waiting: Vec<PollFd<'_>> = sockets
+            .iter()
+            .map(|(_, socket)| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        match poll(&mut waiting, Some(&moment)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let called = waiting
+            .iter()
+            .map(|one| one.revents().contains(PollFlags::IN));
+        for ((name, socket), _) in sockets.iter().zip(called).filter(|(_, called)| *called) {
+            // Whatever family it is of: a stream is a stream.
+            let mut stream = UnixStream::from(accept(socket)?);
+            let _request = stream.read(&mut [0; 4096])?;
+            write!(
+                stream,
+                "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{name}\n",
+                name.len() + 1
+            )?;
+        }
+    }
     Ok(())
 }
