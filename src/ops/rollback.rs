@@ -96,8 +96,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
             host.changed("rollback", &Change::RolledBack(Subject::of(&to)));
             Ok(outcome)
         }
-        Err(mut failed) => {
-            failed.error = host.failed("rollback", failed.error);
+        Err(failed) => {
             remember(host, &to, &failed, request.now);
             Err(explained(failed, &from))
         }

@@ -502,12 +502,30 @@ fn what_cannot_be_updated_says_why() {
         "[Service]\nExecStart=/bin/true\n",
     );
     version(&host, "etcd", PLAIN, "3");
-    host.ok(&["update", "etcd"]);
+    let run = host.run(&["update", "etcd"]);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let said = "etcd.service was edited in its place, and that goes";
+    assert!(run.stderr.contains(said), "{}", run.stderr);
     assert!(unit(&host).contains("/containers/etcd/3"));
     fs::remove_file(host.at("etc/systemd/system.attached/etcd.service")).unwrap();
     version(&host, "etcd", PLAIN, "4");
     host.ok(&["update", "etcd"]);
     assert!(unit(&host).contains("/containers/etcd/4"));
+    // One that `systemctl edit --full` has put above it would win.
+    let above = "etc/systemd/system/etcd.service";
+    host.put(above, &unit(&host));
+    version(&host, "etcd", PLAIN, "5");
+    for verb in ["update", "rollback"] {
+        host.refused(
+            &[verb, "etcd"],
+            "error: `etcd` would stay as it is: the operator's `/etc/systemd/system/etcd.service` stands above \
+             bedplate's etcd.service\n\
+             hint: `systemctl revert etcd.service` removes it; what it changes can go into a drop-in: \
+             `systemctl edit etcd.service`",
+        );
+    }
+    fs::remove_file(host.at(above)).unwrap();
+    host.ok(&["update", "etcd"]);
 }
 
 /// A newer bedplate's records, and damaged ones.

@@ -1,5 +1,7 @@
 //! Clashes with the host: units and directories that are there already and not the container's own.
 
+use std::path::Path;
+
 use anyhow::{Result, anyhow};
 
 use crate::hint::Hinted;
@@ -10,9 +12,32 @@ use crate::state::Record;
 /// Refuses units and directories that are there already and belong to somebody else than the container, whose
 /// record until now is among `going`.
 pub(crate) fn refuse(host: &Host, coming: &[Coming], going: &[&Record]) -> Result<()> {
+    for record in going {
+        refuse_overridden(host, record)?;
+    }
     for one in coming {
         refuse_units(host, one, going)?;
         refuse_directories(host, one)?;
+    }
+    Ok(())
+}
+
+/// Refuses where the operator has put a unit above ours, as `systemctl edit --full` does: it names the generation of
+/// then, and would run that whatever is done here.
+fn refuse_overridden(host: &Host, record: &Record) -> Result<()> {
+    for unit in &record.units {
+        let state = host.systemd.state(unit)?;
+        let ours = unit_path(unit);
+        let is_ours = state.fragment.is_empty() || Path::new(&state.fragment) == ours;
+        if state.load == "loaded" && !is_ours {
+            let (name, path) = (&record.name, &state.fragment);
+            return Err(anyhow!(
+                "`{name}` would stay as it is: the operator's `{path}` stands above bedplate's {unit}"
+            ))
+            .hint(format!(
+                "`systemctl revert {unit}` removes it; what it changes can go into a drop-in: `systemctl edit {unit}`"
+            ));
+        }
     }
     Ok(())
 }

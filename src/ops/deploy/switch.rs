@@ -71,6 +71,9 @@ impl Switch {
             coming: &coming,
             staying: &staying,
         };
+        for record in &going {
+            tell_of_edits(host, record)?;
+        }
         let mut files = host_files::Plan::new(host.root, &sides)?;
         let order = ordering::changes(host, &graph)?;
         verify::run(host, &coming, &order)?;
@@ -152,6 +155,21 @@ impl Switch {
             }
         }
     }
+}
+
+/// Says which units somebody has edited in their place: they are written anew.
+fn tell_of_edits(host: &Host, record: &Record) -> Result<()> {
+    let dir = deployment::dir(&record.name, record.generation).join("units");
+    for unit in &record.units {
+        let (made, is) = (dir.join(unit.as_str()), unit_path(unit));
+        let (made, is) = (host.root.read(made)?, host.root.read(is)?);
+        if is.is_some() && made.is_some() && made != is {
+            host.report.note(format!(
+                "{unit} was edited in its place, and that goes: changes in a drop-in stay (`systemctl edit {unit}`)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// How far a switch has come.

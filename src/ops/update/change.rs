@@ -106,7 +106,7 @@ impl Work<'_> {
             |record: &&Record| failed.went_back && failed.culprit.as_ref() == Some(&record.name);
         // What is neither done nor undone is recovery's: it would put back what is written here.
         if failed.error.downcast_ref::<NeedsRecover>().is_some() {
-            return self.host.failed("update", failed.error);
+            return failed.error;
         }
         for record in after {
             let old = before.iter().find(|old| old.name == record.name);
