@@ -135,22 +135,7 @@ impl<'a> Undo<'a> {
             }
             Step::Deploy {
                 name, generation, ..
-            } => {
-                let dir = deployment::dir(name, *generation);
-                // A shim that a CRI daemon started from it goes on when the daemon is stopped.
-                let users = processes::users(self.root, std::slice::from_ref(&dir))?.concat();
-                if let Some(process) = users.first() {
-                    tracing::warn!(
-                        "{process} still runs from generation {generation} of `{name}`: it stays on disk, \
-                         `bedplate prune` removes it when that has ended"
-                    );
-                    return Ok(());
-                }
-                deployment::unmount(self.root, &dir)?;
-                self.root.remove_tree(dir)?;
-                self.root
-                    .remove_empty_dir(deployment::container_dir(name))?;
-            }
+            } => self.undeploy(name, *generation)?,
             Step::Write { path, before, .. }
             | Step::Link { path, before, .. }
             | Step::Remove { path, before } => {
@@ -192,6 +177,24 @@ impl<'a> Undo<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Takes a generation away, unless a shim that a CRI daemon started from it goes on now that the daemon is stopped.
+    fn undeploy(&self, name: &ContainerName, generation: Generation) -> Result<()> {
+        let dir = deployment::dir(name, generation);
+        let users = processes::users(self.root, std::slice::from_ref(&dir))?.concat();
+        if let Some(process) = users.first() {
+            tracing::warn!(
+                "{process} still runs from generation {generation} of `{name}`: it stays on disk, \
+                 `bedplate prune` removes it when that has ended"
+            );
+            return Ok(());
+        }
+        deployment::unmount(self.root, &dir)?;
+        self.root.remove_tree(dir)?;
+        self.root
+            .remove_empty_dir(deployment::container_dir(name))
+            .map(|_| ())
     }
 
     /// Stops the unit whose file goes: one that was enabled already has been started by a boot since.

@@ -726,6 +726,15 @@ fn updates() {
     );
     chapter.host.ok(&["hold", "etcd"]);
     chapter.met("Somebody held the container back.", &["update", "etcd"]);
+    chapter.host.ok(&["unhold", "etcd"]);
+    let unit = chapter
+        .host
+        .text("etc/systemd/system.attached/etcd.service");
+    chapter.host.put("etc/systemd/system/etcd.service", &unit);
+    chapter.met(
+        "The unit was changed by `systemctl edit --full`: the changed one would be run for ever.",
+        &["update", "--set=PORT=3", "etcd"],
+    );
     chapter.end();
 }
 
@@ -800,6 +809,33 @@ fn the_store_and_what_is_recorded() {
     fs::rename(&repo, chapter.host.beside("gone")).unwrap();
     chapter.met("The store is gone.", &["verify"]);
     fs::rename(chapter.host.beside("gone"), &repo).unwrap();
+    let journal = "var/lib/bedplate/journal/transaction";
+    chapter.host.put(journal, "{\"begin\": nothing}\n");
+    let run = chapter.host.run(&["recover"]);
+    let told = chapter.add(
+        "What an interrupted command has left cannot be read.",
+        run.failed(1),
+    );
+    told.remedy(
+        "One that no version can read: move it away; `bedplate verify` then tells what is not as recorded, \
+         `bedplate repair` mends it.",
+    );
+    // A step whose undo finds a file where its directory was.
+    chapter.host.put("etc/x", "");
+    let step = "{\"begin\":{\"format\":1,\"verb\":\"install\"}}\n\
+        {\"step\":{\"remove-dir\":{\"path\":\"/etc/x/y\",\"mode\":493,\"owner\":[0,0]}}}\n";
+    chapter.host.put(journal, step);
+    let run = chapter.host.run(&["recover"]);
+    let told = chapter.add(
+        "What an interrupted command has left can neither be undone nor finished; exit status 3. Nothing is given up: \
+         each writing command tries again first.",
+        run.failed(3),
+    );
+    told.remedy(
+        "Take away what the error names, here the file `/etc/x`, and call `bedplate recover`.",
+    );
+    fs::remove_file(chapter.host.at("etc/x")).unwrap();
+    chapter.host.ok(&["recover"]);
     let run = chapter.host.run(&[
         "exec",
         &format!("--root={}", chapter.host.root().display()),
