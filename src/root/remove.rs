@@ -1,7 +1,7 @@
 //! Removing below a root; links are removed, never followed.
 
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -53,15 +53,28 @@ impl Root {
     /// Removes the directory and all below it; one that is not there is fine.
     pub fn remove_tree(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
+        let Some(dir) = self.unlink_tree(path)? else {
+            return Ok(());
+        };
+        rustix::fs::fsync(&dir).with_context(|| format!("removing `{}`", path.display()))
+    }
+
+    /// As [`Root::remove_tree`], but a power cut may bring it back: for what the next command sweeps away again.
+    pub fn discard_tree(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.unlink_tree(path.as_ref()).map(|_| ())
+    }
+
+    /// Removes it; the directory that it was in.
+    fn unlink_tree(&self, path: &Path) -> Result<Option<OwnedFd>> {
         let removing = || format!("removing `{}`", path.display());
         match self.kind(path)? {
-            None => return Ok(()),
+            None => return Ok(None),
             Some(Kind::Dir) => {}
             Some(_) => bail!("removing `{}`: it is no directory", path.display()),
         }
         let (dir, name) = self.parent(path).with_context(removing)?;
         remove_tree_at(dir.as_fd(), &name).with_context(removing)?;
-        rustix::fs::fsync(&dir).with_context(removing)
+        Ok(Some(dir))
     }
 }
 

@@ -203,6 +203,9 @@ impl Root {
         let (to_dir, to_name) = self.parent(to).with_context(moving)?;
         rustix::fs::renameat(&from_dir, &from_name, &to_dir, &to_name).with_context(moving)?;
         rustix::fs::fsync(&to_dir).with_context(moving)?;
+        if from.parent() == to.parent() {
+            return Ok(());
+        }
         rustix::fs::fsync(&from_dir).with_context(moving)
     }
 

@@ -134,7 +134,7 @@ impl Unfinished {
             let text: Vec<String> = errors.iter().map(|e| format!("{e:#}")).collect();
             return Err(anyhow!(text.join("; ")));
         }
-        root.remove_tree(STAGING)?;
+        root.discard_tree(STAGING)?;
         remove_journal(root)?;
         Ok(Recovered::Undone)
     }
@@ -161,14 +161,15 @@ pub(crate) fn complete(root: &Root, finish: &[Finish]) -> Result<()> {
             }
         }
     }
-    root.remove_tree(STAGING)?;
+    root.discard_tree(STAGING)?;
     remove_journal(root)
 }
 
-/// Removes the journal: the transaction file first, so that what is left is never read as a transaction.
+/// Removes the journal: the transaction file first, and that for good, so that what is left is never read as a
+/// transaction.
 fn remove_journal(root: &Root) -> Result<()> {
     root.remove_file(TRANSACTION)?;
-    root.remove_tree(JOURNAL)
+    root.discard_tree(JOURNAL)
 }
 
 pub(crate) fn append(root: &Root, line: &Line) -> Result<()> {

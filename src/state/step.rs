@@ -73,8 +73,6 @@ pub(crate) enum Step {
         /// Its user and group.
         owner: (u32, u32),
     },
-    /// systemd reads its unit files again.
-    Reload,
     /// Units are enabled.
     Enable {
         /// The units.
@@ -155,7 +153,6 @@ impl<'a> Undo<'a> {
                 };
                 self.root.dress(path, &metadata)?;
             }
-            Step::Reload => self.stale = true,
             Step::Enable { units } => {
                 self.systemd.disable(units)?;
                 sync_links(self.root)?;

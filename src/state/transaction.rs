@@ -156,9 +156,8 @@ impl<'a> Transaction<'a> {
         self.root.remove_empty_dir(path).map(|_| ())
     }
 
-    /// Lets systemd read its unit files again.
-    pub fn reload(&mut self) -> Result<()> {
-        self.note(Step::Reload)?;
+    /// Lets systemd read its unit files again. It needs no undo of its own: whatever puts a file back does it too.
+    pub fn reload(&self) -> Result<()> {
         self.systemd.reload()
     }
 
