@@ -66,6 +66,13 @@ pub(crate) fn unmount(root: &Root, generation: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes what was being prepared when it cannot be used, as far as that can be done: a full disk has its room back.
+pub(crate) fn abandon(root: &Root) {
+    if let Err(error) = root.discard_tree(STAGING) {
+        tracing::warn!("what was being prepared stays until the next command: {error:#}");
+    }
+}
+
 /// As [`unmount`], of all of a container's generations.
 pub(crate) fn unmount_all(root: &Root, name: &ContainerName) -> Result<()> {
     for entry in root.list(container_dir(name))? {

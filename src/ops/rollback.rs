@@ -11,7 +11,8 @@ use crate::ops::Host;
 use crate::ops::changes::{Change, Subject};
 use crate::ops::deploy::Incoming;
 use crate::ops::deploy::diff::{self, FileDiff};
-use crate::ops::deploy::switch::{Failed, Move, Switch};
+use crate::ops::deploy::switch::{Move, Switch};
+use crate::ops::deploy::work::Failed;
 use crate::ops::update::{Made, WentBack, described};
 use crate::state::{self, Event, Lifecycle, NeedsRecover, Record, What};
 

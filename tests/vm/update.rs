@@ -381,7 +381,67 @@ fn bad(story: &Story, suite: Suite) -> Result<()> {
         .guest
         .ok(&["systemctl", "--failed", "--plain", "--no-legend"])?;
     ensure!(failed.is_empty(), "{failed}");
-    Ok(())
+    scene.does(&["uninstall", "failure", "always"])?;
+    a_full_disk_stops_nothing(&scene)
+}
+
+/// Fills the disk but for so many blocks, as its first argument says.
+const FILL: &str = "sync --file-system /var/lib/bedplate
+    avail=$(stat --file-system --format=%a /var/lib/bedplate)
+    if ((avail > $1)); then fallocate --length=$(((avail - $1) * 4096)) /var/lib/bedplate/filler; fi";
+
+/// The disk is full at one stage of an update after another: what ran runs, and the room is free again.
+fn a_full_disk_stops_nothing(scene: &Scene) -> Result<()> {
+    let guest = &scene.guest;
+    guest.sh("mount -t tmpfs -o size=64M,mode=0700 none /var/lib/bedplate")?;
+    let image = scene.good("full", "one", "")?;
+    scene.does(&["install", "--now", &image])?;
+    let began = guest.property("full.service", "ExecMainStartTimestampMonotonic")?;
+    let used = || -> Result<u64> {
+        scene.does(&["prune"])?;
+        let used = guest.sh("df --block-size=4096 --output=used /var/lib/bedplate | tail -n 1")?;
+        used.trim().parse().context("blocks used")
+    };
+    // What an image takes is asked for beforehand: with that at hand it is the change that meets the end of the disk.
+    scene.good("full", "two", "")?;
+    scene.does(&["update", "full", "--download-only"])?;
+    let before = used()?;
+    let (mut undone, mut restarted, mut blocks) = (0, 0, 0_u64);
+    loop {
+        let at = || format!("with {blocks} blocks left");
+        guest.ok(&["bash", "-ec", FILL, "fill", &blocks.to_string()])?;
+        let output = scene.bedplate(&["update", "full"])?;
+        guest.ok(&["rm", "--force", "/var/lib/bedplate/filler"])?;
+        if output.status == 0 {
+            break;
+        }
+        if output.status == 3 {
+            scene.does(&["recover"])?;
+            // Done but for its last step.
+            if scene.runs("full", "two").is_ok() {
+                break;
+            }
+        }
+        ensure!([1, 3, 4].contains(&output.status), "{}: {output:?}", at());
+        scene.runs("full", "one").with_context(at)?;
+        product::no_transaction(guest)?;
+        let is = guest.property("full.service", "ExecMainStartTimestampMonotonic")?;
+        restarted += u32::from(is != began);
+        // What failed is remembered, in a block or two.
+        let now = used()?;
+        ensure!(now <= before + 2, "{}: {before} blocks, {now} now", at());
+        undone += 1;
+        blocks += if blocks < 16 { 2 } else { blocks / 3 };
+        ensure!(blocks < 16_384, "it never ends well");
+    }
+    host::say(&format!(
+        "full: undone {undone} times, {restarted} of them after a stop; done with {blocks} blocks"
+    ));
+    ensure!(undone > 2, "the disk was never full");
+    scene.runs("full", "two")?;
+    scene.does(&["verify"])?;
+    scene.does(&["uninstall", "full"])?;
+    guest.sh("umount /var/lib/bedplate").map(drop)
 }
 
 fn goes_back(scene: &Scene, name: &str, (script, more, why): (&str, &str, &str)) -> Result<()> {

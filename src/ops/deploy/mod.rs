@@ -14,6 +14,7 @@ pub(crate) mod rendering;
 mod running;
 pub(crate) mod switch;
 pub(crate) mod verify;
+pub(crate) mod work;
 
 use std::path::{Path, PathBuf};
 

@@ -154,8 +154,12 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     if plan.is_nothing() {
         return Ok(outcome);
     }
-    let (staged, rest) = stage(host, plan, &store)?;
-    let mut transaction = Transaction::begin(host.root, host.systemd, &lock, "install")?;
+    let begun = stage(host, plan, &store).and_then(|staged| {
+        let transaction = Transaction::begin(host.root, host.systemd, &lock, "install")?;
+        Ok((staged, transaction))
+    });
+    let ((staged, rest), mut transaction) =
+        begun.inspect_err(|_| deployment::abandon(host.root))?;
     match deploy(host, &mut transaction, request.start, &staged, &rest) {
         Ok(()) => {
             let committed = transaction.commit(&finish(&staged));
