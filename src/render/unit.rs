@@ -65,6 +65,7 @@ struct View {
     stop_timeout: Option<String>,
     watchdog: Option<String>,
     kill_mode: &'static str,
+    oom_policy: &'static str,
     stop_signal: Option<String>,
     subgroup: Option<&'static str>,
     runtime_directories: String,
@@ -133,6 +134,7 @@ impl Parts<'_> {
                 KillMode::Mixed => "mixed",
                 KillMode::Process => "process",
             },
+            oom_policy: oom_policy(service.kill_mode),
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= SUBGROUPS).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,
@@ -289,6 +291,15 @@ fn notify_access(kind: ServiceType, notify: Notify) -> Option<&'static str> {
         (ServiceType::Oneshot, _) => None,
         (_, Notify::Socket) => Some("main"),
         (_, Notify::Proxy | Notify::None) => Some("all"),
+    }
+}
+
+/// `OOMPolicy=`, which systemd would take to be `continue` for its `Delegate=`: a service of which the kernel has killed
+/// a part ends and starts again, as any other does by default. What a daemon leaves running at a stop outlives that, too.
+fn oom_policy(kill_mode: KillMode) -> &'static str {
+    match kill_mode {
+        KillMode::Mixed => "stop",
+        KillMode::Process => "continue",
     }
 }
 

@@ -20,6 +20,7 @@ mod httpd;
 mod images;
 mod inside;
 mod journal;
+mod limits;
 mod machine;
 mod power;
 mod product;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     // The longest first: two of them run side by side.
     let lists = [
         power::STORIES,
+        limits::STORIES,
         verity::STORIES,
         cluster::STORIES,
         cri::STORIES,

@@ -17,6 +17,8 @@
 //! | `await FILE` | waits until FILE is there |
 //! | `wait` | waits for SIGTERM |
 //! | `pause MS` | waits so many milliseconds |
+//! | `grow MIB` | takes so much memory and writes to all of it |
+//! | `tasks COUNT` | starts so many threads, and writes how many it got |
 //! | `exit STATUS` | ends |
 //!
 //! After the last step it ends with status 0. Steps that fail are told, and the next one is done.
@@ -107,6 +109,8 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
         "await" => until(|| Path::new(rest).exists()),
         "wait" => until(|| stopped.load(Ordering::Relaxed)),
         "pause" => sleep(Duration::from_millis(rest.parse()?)),
+        "grow" => grow(rest.parse()?),
+        "tasks" => println!("tasks={}", tasks(rest.parse()?)),
         _ => println!("no step `{verb}`"),
     }
     Ok(())
@@ -116,6 +120,32 @@ fn until(done: impl Fn() -> bool) {
     while !done() {
         sleep(TICK);
     }
+}
+
+/// Memory that is written to and never given back. What a page holds differs from the next one's.
+fn grow(mib: usize) {
+    const PAGE: usize = 4096;
+    let mut taken = vec![0_u8; mib << 20];
+    for (number, page) in taken.chunks_mut(PAGE).enumerate() {
+        page[..size_of::<usize>()].copy_from_slice(&number.to_ne_bytes());
+    }
+    println!("grown={}", taken.len() >> 20);
+    std::mem::forget(taken);
+}
+
+/// Threads that do nothing, for as long as it runs; how many the kernel let it have.
+fn tasks(count: usize) -> usize {
+    (0..count)
+        .take_while(|_| {
+            let task = std::thread::Builder::new().stack_size(64 * 1024);
+            let started = task.spawn(|| {
+                loop {
+                    std::thread::park();
+                }
+            });
+            started.is_ok()
+        })
+        .count()
 }
 
 /// sd_notify(3).

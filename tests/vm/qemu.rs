@@ -193,6 +193,28 @@ impl Computer {
         Ok(said)
     }
 
+    /// A property of a unit.
+    pub(crate) fn property(&mut self, unit: &str, property: &str) -> Result<String> {
+        self.ok(&format!(
+            "systemctl show --value --property={property} {unit}"
+        ))
+    }
+
+    /// Waits until a property of a unit has a value.
+    pub(crate) fn until(&mut self, unit: &str, property: &str, value: &str) -> Result<()> {
+        let (status, is) = self.run(&format!(
+            "for tick in {{1..150}}; do
+                is=$(systemctl show --value --property={property} {unit})
+                [[ $is != {value} ]] || exit 0
+                sleep 0.4
+            done
+            echo \"$is\"
+            exit 1"
+        ))?;
+        ensure!(status == 0, "{unit} has {property}={is}, not {value}");
+        Ok(())
+    }
+
     /// Shuts it down in order.
     pub(crate) fn poweroff(&mut self) -> Result<()> {
         let mut up = self.up.take().context("the machine is off")?;
