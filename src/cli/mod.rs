@@ -1,5 +1,6 @@
 //! The command line: a verb is a variant and a line here, a file beside this one and one in `ops`.
 
+mod check;
 mod complete;
 mod config;
 mod df;
@@ -147,6 +148,8 @@ enum Command {
     Df,
     /// Remove what no image kept, no generation and no process needs
     Prune(prune::Args),
+    /// Check that system containers start at boot without a network
+    Check(check::Args),
     /// Look whether the host is fit, and all as recorded; say what to do
     Doctor,
     /// Check an image's contract and templates, as its author
@@ -235,6 +238,7 @@ fn dispatch(global: &Global, command: &Command, report: &Report) -> Result<()> {
         Command::Repair(args) => repair::run(&host, args, &output),
         Command::Df => df::run(&host, &output),
         Command::Prune(args) => prune::run(&host, args, &output),
+        Command::Check(args) => check::run(&host, args, &output),
         Command::Doctor => doctor::run(&host, &output),
         Command::Lint(args) => lint::run(&host, args, &output),
         Command::Config => config::run(&host, &output),

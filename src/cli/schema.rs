@@ -22,6 +22,7 @@ const WITHOUT: [&str; 4] = ["completions", "exec", "logs", "man"];
 /// Each verb with the schema of its outcome.
 fn schemas() -> Vec<(&'static str, Schema)> {
     vec![
+        ("check", of::<ops::check::Outcome>()),
         ("config", of::<ops::config::Outcome>()),
         ("df", of::<ops::df::Outcome>()),
         ("doctor", of::<ops::doctor::Outcome>()),

@@ -219,6 +219,7 @@ mod tests {
                 ["network.timeout", "3s", drop_in],
                 ["roles.cri", cri, "default"],
                 ["roles.etcd", "", main],
+                ["roles.network-online", "network-online.target", "default"],
                 ["store.integrity", "none", "default"],
                 ["store.layer_limit", "1K", main],
                 ["update.authfile", "/etc/bedplate/auth.json", "default"],

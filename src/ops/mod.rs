@@ -1,6 +1,7 @@
 //! The verbs: each takes a request and gives an outcome. What they share is here and in `ordering`, `preflight`.
 
 mod changes;
+pub mod check;
 pub mod config;
 pub mod deploy;
 pub mod df;

@@ -70,7 +70,7 @@ fn member(record: &Record) -> Member {
 }
 
 /// The path of a unit's order drop-in.
-fn drop_in_path(unit: &UnitName) -> PathBuf {
+pub(crate) fn drop_in_path(unit: &UnitName) -> PathBuf {
     Path::new(UNIT_DIR).join(format!("{unit}.d")).join(DROP_IN)
 }
 

@@ -12,6 +12,7 @@ use crate::name::UnitName;
 /// |---|---|
 /// | `cri` | `containerd.service`, `crio.service`, `docker.service`, `cri-docker.service` |
 /// | `etcd` | `etcd.service` |
+/// | `network-online` | `network-online.target` |
 ///
 /// The host's own etcd, as distributions package it, satisfies a container that requires `etcd`. A container
 /// whose unit bears a name of this table takes that unit's place, role included: its unit file lies in front
@@ -31,6 +32,7 @@ const BUILT_IN: &[(&str, &[&str])] = &[
         ],
     ),
     ("etcd", &["etcd.service"]),
+    ("network-online", &["network-online.target"]),
 ];
 
 impl Default for HostRoles {

@@ -1,5 +1,7 @@
 //! The running manager, over D-Bus.
 
+mod wiring;
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use crate::exec::Program;
 use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::systemd::proxy::{ManagerProxy, PropertiesProxy};
+use crate::systemd::wiring::Wiring;
 use crate::systemd::words::{explain, major};
 use crate::systemd::{OLDEST, Relations, Systemd, UnitState};
 
@@ -313,6 +316,10 @@ impl Systemd for Bus {
             stopped_with: stopped_with.concat(),
             after: units("After"),
         })
+    }
+
+    fn wiring(&self, unit: &UnitName) -> Result<Wiring> {
+        self.read_wiring(unit)
     }
 }
 

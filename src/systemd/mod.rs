@@ -7,6 +7,7 @@ mod journald;
 pub mod links;
 mod offline;
 mod proxy;
+pub mod wiring;
 mod words;
 
 use anyhow::Result;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::name::UnitName;
+use crate::systemd::wiring::Wiring;
 
 pub use bus::Bus;
 pub use journald::Entry;
@@ -109,4 +111,8 @@ pub trait Systemd {
 
     /// The unit's place among the loaded units; nothing of a root that does not run.
     fn relations(&self, unit: &UnitName) -> Result<Relations>;
+
+    /// What a start of the unit brings along. Of a root that does not run, what its unit files say: nothing that
+    /// generators make, and no more of systemd's own additions than sysinit.target.
+    fn wiring(&self, unit: &UnitName) -> Result<Wiring>;
 }

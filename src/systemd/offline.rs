@@ -1,5 +1,7 @@
 //! A host root whose systemd is not running, as in an image build: `--root DIR`.
 
+mod files;
+
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +11,7 @@ use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::root::{Kind, Root};
 use crate::systemd::links::{self, LINKS};
+use crate::systemd::wiring::Wiring;
 use crate::systemd::{OLDEST, Relations, Systemd, UnitState};
 
 /// Where systemd looks for unit files, strongest first, systemd.unit(5).
@@ -141,6 +144,10 @@ impl Systemd for Offline<'_> {
 
     fn relations(&self, _unit: &UnitName) -> Result<Relations> {
         Ok(Relations::default())
+    }
+
+    fn wiring(&self, unit: &UnitName) -> Result<Wiring> {
+        files::wiring(self.root, unit)
     }
 }
 

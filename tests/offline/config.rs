@@ -11,15 +11,16 @@ fn without_files_the_defaults_hold() {
     let host = Host::new();
     let before = host.listing();
     let shown = "\
-SETTING            VALUE                                                              FROM
-network.timeout    60s                                                                default
-roles.cri          containerd.service,crio.service,docker.service,cri-docker.service  default
-roles.etcd         etcd.service                                                       default
-store.integrity    none                                                               default
-store.layer_limit  32G                                                                default
-update.authfile    /etc/bedplate/auth.json                                            default
-update.schedule    daily                                                              default
-update.window      -                                                                  default
+SETTING               VALUE                                                              FROM
+network.timeout       60s                                                                default
+roles.cri             containerd.service,crio.service,docker.service,cri-docker.service  default
+roles.etcd            etcd.service                                                       default
+roles.network-online  network-online.target                                              default
+store.integrity       none                                                               default
+store.layer_limit     32G                                                                default
+update.authfile       /etc/bedplate/auth.json                                            default
+update.schedule       daily                                                              default
+update.window         -                                                                  default
 ";
     assert_eq!(host.ok(&["config"]), shown);
     crate::host::assert_same(&before, &host.listing());

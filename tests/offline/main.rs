@@ -21,6 +21,7 @@ mod store;
 mod tracer;
 mod wire;
 
+mod check;
 mod clashes;
 mod composefs;
 mod config;

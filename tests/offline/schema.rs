@@ -185,6 +185,7 @@ fn every_verb_prints_what_its_schema_says() {
     json(&["list"]);
     json(&["show", "etcd"]);
     json(&["graph"]);
+    json(&["check", "--boot"]);
     json(&["df"]);
     json(&["verify"]);
     json(&["doctor"]);
