@@ -4,12 +4,21 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::fidelity;
+use crate::guest::Suite;
 use crate::images;
 use crate::qemu::Computer;
 use crate::story::{Story, Told};
 
 /// The stories of this file; they are of the tier `machine`.
 pub(crate) const STORIES: &[Told] = &[("machine-limits", limits)];
+
+/// What it shows.
+const CHECKS: &[&str] = &[
+    "resources.memory",
+    "resources.weights",
+    "resources.set-property",
+];
 
 const UNIT: &str = "payload.service";
 
@@ -18,6 +27,7 @@ fn limits(story: &Story) -> Result<()> {
     machine.start()?;
     for runtime in ["crun", "runc"] {
         bite(&mut machine, runtime).with_context(|| format!("with {runtime}"))?;
+        fidelity::shown(Suite::Trixie, runtime, CHECKS)?;
     }
     Ok(())
 }
