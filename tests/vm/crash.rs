@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::guest::{Guest, Suite};
 use crate::host;
@@ -95,6 +96,15 @@ fn versions(guest: &Guest) -> Result<[String; 2]> {
     Ok([alpha?, beta?])
 }
 
+/// A generation on disk that is not the live one.
+fn another_generation(guest: &Guest, name: &str) -> Result<String> {
+    let history: Value =
+        serde_json::from_str(&guest.ok(&["bedplate", "history", name, "--json"])?)?;
+    let all = history["generations"].as_array().context("generations")?;
+    let other = all.iter().rfind(|one| one["live"] == false);
+    Ok(other.context("no other generation")?["generation"].to_string())
+}
+
 /// The same for what takes a service from one generation to another.
 fn switches(
     story: &Story,
@@ -126,7 +136,9 @@ fn switches(
         let is_old_or_new = all_new || was_killed && after == before;
         ensure!(is_old_or_new, "{}: {before:?} became {after:?}", at());
 
-        let was_killed_again = killed_at(guest, line, &["bedplate", "rollback", SET[0]])?;
+        let other = another_generation(guest, SET[0])?;
+        let rollback = ["bedplate", "rollback", "--to", &other, SET[0]];
+        let was_killed_again = killed_at(guest, line, &rollback)?;
         recovered(guest, line % 2 == 1).with_context(at)?;
         let last = versions(guest)?;
         let is_back = last[0] != after[0] && last[1] == after[1];
@@ -259,10 +271,16 @@ fn old_or_new(guest: &Guest) -> Result<()> {
         return product::is_gone(guest, &SET);
     }
     ensure!(there == SET, "half of the set: {there:?}");
-    both_run(guest)
+    each_runs(guest)
 }
 
 fn both_run(guest: &Guest) -> Result<()> {
+    each_runs(guest)?;
+    product::started_after(guest, "beta", "alpha")
+}
+
+/// Before systemd 254 one does not stop when what it waits for is taken back to another generation.
+fn each_runs(guest: &Guest) -> Result<()> {
     for name in SET {
         let unit = format!("{name}.service");
         for (property, wanted) in [("ActiveState", "active"), ("UnitFileState", "enabled")] {
@@ -273,5 +291,5 @@ fn both_run(guest: &Guest) -> Result<()> {
         ensure!(reload == "no", "systemd has not read what {unit} is now");
         product::holds_payload_alone(guest, name, "payload")?;
     }
-    product::started_after(guest, "beta", "alpha")
+    Ok(())
 }
