@@ -14,6 +14,7 @@ use std::process::ExitCode;
 mod cgroup;
 mod config;
 mod environment;
+mod execution;
 #[path = "../../hint.rs"]
 mod hint;
 #[path = "../../launch.rs"]

@@ -12,11 +12,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::thread::sleep;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::Pid;
 
+use crate::execution::TICK;
 use crate::hint::Hinted;
 
 /// What the launcher's environment holds and a runtime would act upon by itself.
@@ -64,7 +66,22 @@ impl Runtime<'_> {
 
     /// Lets the payload run.
     pub(crate) fn start(&self) -> Result<()> {
-        self.run("starting", &["start".into(), self.name.into()])
+        self.run("starting", &self.start_arguments())
+    }
+
+    /// As [`Runtime::start`]; until the runtime has done so, `meanwhile` is done every now and then.
+    pub(crate) fn start_while(&self, mut meanwhile: impl FnMut() -> Result<()>) -> Result<()> {
+        let doing = "starting";
+        let mut call = self.call(&self.start_arguments());
+        let mut running = call.spawn().map_err(|error| self.unusable(doing, error))?;
+        loop {
+            let ended = running.try_wait().with_context(|| self.doing(doing))?;
+            if let Some(status) = ended {
+                return self.judge(doing, status);
+            }
+            meanwhile()?;
+            sleep(TICK);
+        }
     }
 
     /// Becomes the runtime, which runs the container and exits as it does. Returns only an error.
@@ -79,6 +96,10 @@ impl Runtime<'_> {
             .call(arguments)
             .status()
             .map_err(|error| self.unusable(doing, error))?;
+        self.judge(doing, status)
+    }
+
+    fn judge(&self, doing: &str, status: ExitStatus) -> Result<()> {
         if status.success() {
             return Ok(());
         }
@@ -132,6 +153,10 @@ impl Runtime<'_> {
     /// `create`, with the pid in `file`.
     fn create_arguments(&self, file: &Path) -> Vec<OsString> {
         self.bundled("create", &["--pid-file".into(), file.into()])
+    }
+
+    fn start_arguments(&self) -> [OsString; 2] {
+        ["start".into(), self.name.into()]
     }
 
     /// A verb that takes the bundle and the file descriptors.

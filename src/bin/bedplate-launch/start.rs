@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::cgroup::Cgroup;
 use crate::config::Config;
 use crate::environment::{Inherited, Promises};
+use crate::execution::Execution;
 use crate::launch::{LaunchPlan, Notify, ServiceType};
 use crate::manager::Manager;
 use crate::ownership;
@@ -68,17 +69,29 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
     let payload = pidfd_open(pid, PidfdFlags::empty()).context("watching the payload")?;
     let launched = manager
         .tell(&format!("MAINPID={pid}"))
-        .and_then(|()| runtime.start())
         .and_then(|()| match channel {
-            _ if plan.service_type == ServiceType::Exec => manager.tell("READY=1"),
-            Channel::Own(proxy) => proxy.forward(&payload, &manager),
-            Channel::Real(_) | Channel::Nothing => Ok(()),
+            _ if plan.service_type == ServiceType::Exec => execute(&runtime, pid, &manager),
+            Channel::Own(proxy) => runtime
+                .start()
+                .and_then(|()| proxy.forward(&payload, &manager)),
+            Channel::Real(_) | Channel::Nothing => runtime.start(),
         });
     if launched.is_err() {
         // It may have ended by itself: the error at hand says more.
         let _ = pidfd_send_signal(&payload, Signal::KILL);
     }
     launched
+}
+
+/// Starts the payload, which is ready when its program runs. One that could not be executed never is.
+fn execute(runtime: &Runtime, payload: Pid, manager: &Manager) -> Result<()> {
+    let ready = || manager.tell("READY=1");
+    let Some(mut execution) = Execution::watch(payload) else {
+        runtime.start()?;
+        return ready();
+    };
+    runtime.start_while(|| execution.follow(ready))?;
+    execution.finish(ready)
 }
 
 impl Channel {
