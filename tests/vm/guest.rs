@@ -294,6 +294,16 @@ impl Guest {
     }
 }
 
+/// Asks again and again until it is so.
+pub(crate) fn until(deadline: Duration, what: &str, so: impl Fn() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + deadline;
+    while !so()? {
+        ensure!(Instant::now() < end, "{what} has not come in {deadline:?}");
+        thread::sleep(Duration::from_millis(30));
+    }
+    Ok(())
+}
+
 impl Drop for Guest {
     fn drop(&mut self) {
         if host::keeps_guests()

@@ -10,6 +10,7 @@ mod cluster;
 mod composefs;
 mod crash;
 mod cri;
+mod ends;
 mod failing;
 mod fidelity;
 mod guest;
@@ -26,6 +27,8 @@ mod power;
 mod product;
 mod qemu;
 mod registry;
+mod scene;
+mod speaks;
 mod story;
 mod tutorial;
 mod uninstall;
@@ -53,6 +56,8 @@ fn main() -> ExitCode {
         update::STORIES,
         unit::STORIES,
         handed::STORIES,
+        ends::STORIES,
+        speaks::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,

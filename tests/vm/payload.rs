@@ -9,22 +9,30 @@
 //! | `make FILE` | makes it, empty |
 //! | `owner FILE` | writes `FILE UID:GID MODE` |
 //! | `terminal` | writes whether it has one |
-//! | `tell MESSAGE` | sends it to the notify socket |
+//! | `complain TEXT` | writes a line to standard error |
+//! | `tell MESSAGE` | sends it to the notify socket, a line for each part between `\|` |
+//! | `ping FILE` | tells the watchdog that it is alive, until FILE is there or SIGTERM comes |
+//! | `reloads` | at each SIGHUP says `reloading` and tells of it, and that it is done; until SIGTERM |
+//! | `enter TEXT` | sends an entry to journald, a field for each part between `\|` |
 //! | `store NAME TEXT` | gives systemd a descriptor of that name, behind which is the text |
 //! | `recall` | writes `NAME: TEXT` of each descriptor that was stored |
 //! | `serve` | tells each who connects to a socket that was handed in what that is called, until SIGTERM |
 //! | `forge FILE` | tells systemd that the process id in FILE is the main process, alone and with a READY |
 //! | `await FILE` | waits until FILE is there |
 //! | `wait` | waits for SIGTERM |
+//! | `obey FILE` | waits until FILE is there, takes it away, and does the step that is in it |
+//! | `heed SIGNAL` | waits for the signal of that number |
 //! | `pause MS` | waits so many milliseconds |
 //! | `grow MIB` | takes so much memory and writes to all of it |
 //! | `tasks COUNT` | starts so many threads, and writes how many it got |
+//! | `crash` | ends as a program that is broken |
 //! | `exit STATUS` | ends |
 //!
 //! After the last step it ends with status 0. Steps that fail are told, and the next one is done.
 #![allow(missing_docs, reason = "a program: nobody links it")]
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "it runs alone in a container and speaks to the journal"
 )]
@@ -48,6 +56,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, accept, sendmsg};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
+use rustix::time::{ClockId, clock_gettime};
 
 /// How often it looks whether what it waits for is there.
 const TICK: Duration = Duration::from_millis(10);
@@ -64,11 +73,16 @@ fn main() -> ExitCode {
     let script = script.unwrap_or_default();
     for step in script.split(';').map(str::trim) {
         let (verb, rest) = step.split_once(' ').unwrap_or((step, ""));
+        let told = match verb {
+            "obey" => obey(rest, &stopped).unwrap_or_else(|error| format!("say {rest}: {error:#}")),
+            _ => step.to_owned(),
+        };
+        let (verb, rest) = told.split_once(' ').unwrap_or((&told, ""));
         if verb == "exit" {
             return ExitCode::from(rest.parse().unwrap_or(u8::MAX));
         }
         if let Err(error) = carry_out(verb, rest, &stopped) {
-            println!("{step}: {error:#}");
+            println!("{told}: {error:#}");
         }
     }
     ExitCode::SUCCESS
@@ -90,7 +104,19 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
             println!("{rest} {}:{} {mode:o}", found.uid(), found.gid());
         }
         "terminal" => println!("terminal={}", std::io::stdin().is_terminal()),
+        "complain" => eprintln!("{rest}"),
         "tell" => tell(rest)?,
+        "ping" => until(|| {
+            // A moment without systemd is its business.
+            let _ = tell("WATCHDOG=1");
+            Path::new(rest).exists() || stopped.load(Ordering::Relaxed)
+        }),
+        "reloads" => reloads(stopped)?,
+        "enter" => {
+            let entry = rest.replace('|', "\n") + "\n";
+            UnixDatagram::unbound()?.send_to(entry.as_bytes(), "/run/systemd/journal/socket")?;
+        }
+        "crash" => std::process::abort(),
         "store" => store(rest)?,
         "recall" => {
             for (name, descriptor) in handed_in()? {
@@ -108,12 +134,28 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
         }
         "await" => until(|| Path::new(rest).exists()),
         "wait" => until(|| stopped.load(Ordering::Relaxed)),
+        "heed" => {
+            let come = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(rest.parse()?, Arc::clone(&come))?;
+            until(|| come.load(Ordering::Relaxed));
+            println!("signal {rest}");
+        }
         "pause" => sleep(Duration::from_millis(rest.parse()?)),
         "grow" => grow(rest.parse()?),
         "tasks" => println!("tasks={}", tasks(rest.parse()?)),
         _ => println!("no step `{verb}`"),
     }
     Ok(())
+}
+
+fn obey(file: &str, stopped: &AtomicBool) -> Result<String> {
+    until(|| Path::new(file).exists() || stopped.load(Ordering::Relaxed));
+    if stopped.load(Ordering::Relaxed) {
+        return Ok("exit 0".to_owned());
+    }
+    let told = std::fs::read_to_string(file)?;
+    std::fs::remove_file(file)?;
+    Ok(told.trim().to_owned())
 }
 
 fn until(done: impl Fn() -> bool) {
@@ -151,7 +193,26 @@ fn tasks(count: usize) -> usize {
 /// sd_notify(3).
 fn tell(message: &str) -> Result<()> {
     let socket = std::env::var("NOTIFY_SOCKET").context("NOTIFY_SOCKET")?;
-    UnixDatagram::unbound()?.send_to(message.as_bytes(), &socket)?;
+    UnixDatagram::unbound()?.send_to(message.replace('|', "\n").as_bytes(), &socket)?;
+    Ok(())
+}
+
+fn reloads(stopped: &AtomicBool) -> Result<()> {
+    let asked = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::clone(&asked))?;
+    tell("READY=1")?;
+    while !stopped.load(Ordering::Relaxed) {
+        if asked.swap(false, Ordering::Relaxed) {
+            let now = clock_gettime(ClockId::Monotonic);
+            let microseconds = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+            println!("reloading");
+            // Not everybody is heard after the start.
+            let _ = tell(&format!("RELOADING=1|MONOTONIC_USEC={microseconds}"));
+            sleep(TICK);
+            let _ = tell("READY=1|STATUS=reloaded");
+        }
+        sleep(TICK);
+    }
     Ok(())
 }
 
