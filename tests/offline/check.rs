@@ -63,7 +63,7 @@ fn what_a_boot_should_not_need_is_named_with_the_way_there() {
             "etcd reaches the network: etcd.service → remote-fs.target (After=)",
         ),
         (
-            "[Unit]\nUpholds=store.service\n",
+            "[Unit]\nUpholds=store.service\nAfter=store.service\n",
             "etcd reaches a registry: etcd.service → store.service → /bin/sh -c 'exec skopeo copy a b' (ExecStart=)\n\
              fault  etcd reaches the network: etcd.service → store.service → network-online.target (After=)",
         ),

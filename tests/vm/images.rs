@@ -23,6 +23,10 @@ const SMALL: &[(&str, &str)] = &[
     ("alpha", ""),
     ("beta", "requires = [\"alpha\"]"),
     ("gamma", "requires = [\"beta\"]"),
+    ("early", "stage = \"early\""),
+    // The role is the story's.
+    ("early-late", "stage = \"early\"\nrequires = [\"late\"]"),
+    ("online", "requires = [\"network-online\"]"),
 ];
 
 /// The manifest of a small one.

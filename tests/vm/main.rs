@@ -10,6 +10,7 @@ mod cluster;
 mod composefs;
 mod crash;
 mod cri;
+mod early;
 mod ends;
 mod failing;
 mod fidelity;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         handed::STORIES,
         ends::STORIES,
         speaks::STORIES,
+        early::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,

@@ -75,8 +75,10 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         let units = record.units.iter().cloned();
         units.map(|unit| (unit, record.name.clone()))
     });
+    let files = crate::ops::unit_files(host.root)?;
     let mut walk = Walk {
         systemd: host.systemd,
+        files: files.as_ref(),
         ours: ours.collect::<HashMap<_, _>>(),
         known: HashMap::new(),
     };

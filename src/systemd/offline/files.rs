@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::name::UnitName;
 use crate::root::{Kind, Root};
 use crate::systemd::offline::UNIT_DIRS;
-use crate::systemd::wiring::{Wiring, assignments};
+use crate::systemd::wiring::{AFTER, Wiring, assignments};
 
 /// Unit types that need `sysinit.target` unless they say otherwise.
 const NEED_SYSINIT: [&str; 4] = ["service", "socket", "timer", "path"];
@@ -34,7 +34,7 @@ pub(super) fn wiring(root: &Root, unit: &UnitName) -> Result<Wiring> {
         default.is_none_or(|(_, value)| !matches!(value.as_str(), "no" | "false" | "off" | "0"));
     let kind = unit.as_str().rsplit_once('.').map(|(_, kind)| kind);
     if default && !texts.is_empty() && kind.is_some_and(|kind| NEED_SYSINIT.contains(&kind)) {
-        wiring.units.insert(("Requires", "sysinit.target".parse()?));
+        requires(&mut wiring, "sysinit.target".parse()?);
     }
     let mounts = said.iter().filter(|(key, _)| key == "RequiresMountsFor");
     for path in mounts.flat_map(|(_, paths)| paths.split_whitespace()) {
@@ -43,11 +43,16 @@ pub(super) fn wiring(root: &Root, unit: &UnitName) -> Result<Wiring> {
             if let Ok(mount) = mount
                 && !texts_of(root, mount.as_str())?.is_empty()
             {
-                wiring.units.insert(("Requires", mount));
+                requires(&mut wiring, mount);
             }
         }
     }
     Ok(wiring)
+}
+
+fn requires(wiring: &mut Wiring, unit: UnitName) {
+    wiring.units.insert((AFTER, unit.clone()));
+    wiring.units.insert(("Requires", unit));
 }
 
 /// The unit's file, or its template's, and its drop-ins, in the order in which systemd reads them.
