@@ -153,6 +153,7 @@ pub fn render(contract: &Contract, values: &Values, subject: &Subject<'_>) -> Re
         Some(template) => spec::from_template(template, values, subject)?,
         None => spec::from_manifest(&manifest.container, &filled, subject)?,
     };
+    plan::check_sockets(contract, &made.spec)?;
     let start = plan::start(&manifest.service, &filled, &made, subject);
     let mut privileges = privilege::of_spec(&made.spec, &start.launch);
     let parts = unit::Parts {

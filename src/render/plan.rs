@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
-use containers_image_proxy::oci_spec::runtime::{Capability, Spec};
+use anyhow::{Result, anyhow};
+use containers_image_proxy::oci_spec::runtime::{Capability, LinuxNamespaceType, Spec};
 
+use crate::contract::Contract;
 use crate::contract::manifest::{KillMode, NotifyRule, Service};
+use crate::hint::Hinted;
 use crate::launch::{FORMAT, LaunchPlan, Notify, ServiceType};
 use crate::render::resolve::Filled;
 use crate::render::{Subject, mount, oci, spec};
@@ -123,6 +126,23 @@ fn kill_mode(service: &Service, subject: &Subject<'_>, notes: &mut Vec<String>) 
         return KillMode::Mixed;
     }
     service.kill_mode
+}
+
+/// Refuses sockets for a payload that cannot be told that they are meant for it: sd_listen_fds(3) takes none without
+/// `LISTEN_PID`, and an id among the host's is not known before there is a process.
+pub(crate) fn check_sockets(contract: &Contract, spec: &Spec) -> Result<()> {
+    if oci::has_namespace(spec, LinuxNamespaceType::Pid) {
+        return Ok(());
+    }
+    let what = match contract.manifest.service.sockets.first() {
+        Some(name) => format!("manifest.toml: service.sockets: `{name}`"),
+        None if contract.templates.socket.is_some() => "`socket.hbs`".to_owned(),
+        None => return Ok(()),
+    };
+    Err(anyhow!(
+        "{what}: a payload with the host's process ids takes no sockets: its own id, LISTEN_PID, is not known beforehand"
+    ))
+    .hint("the image's author: sockets need `pid = \"private\"`, or the daemon opens them itself")
 }
 
 fn sees_host_run(spec: &Spec) -> bool {
