@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
+use std::io::Write as _;
 use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -127,6 +128,32 @@ impl Program {
         })
     }
 
+    /// Runs it to its end with this to read, and returns its stdout; any other status than 0 is an error with the end
+    /// of its stderr.
+    pub fn filter(mut self, input: &[u8]) -> Result<Vec<u8>> {
+        tracing::debug!(argv = ?self.0, "running");
+        let name = self.0.get_program().display().to_string();
+        let pipes = self.0.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pipes
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("running `{name}`"))?;
+        let mut stdin = child.stdin.take();
+        let output = std::thread::scope(|scope| {
+            // One that ends without reading all of it says why.
+            scope.spawn(move || stdin.as_mut().map(|pipe| pipe.write_all(input)));
+            child.wait_with_output()
+        });
+        let output = output.with_context(|| format!("running `{name}`"))?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        bail!(
+            "`{name}` said: {}",
+            ending(&String::from_utf8_lossy(&output.stderr))
+        );
+    }
+
     /// Runs it to its end and returns its stdout; any other status than 0 is an error with the end of its stderr.
     pub fn run(self) -> Result<String> {
         let name = self.0.get_program().display().to_string();
@@ -134,10 +161,14 @@ impl Program {
         if output.success {
             return Ok(output.stdout);
         }
-        let said = output.stderr.trim();
-        let from = said.ceil_char_boundary(said.len().saturating_sub(KEPT_STDERR));
-        bail!("`{name}` said: {}", &said[from..]);
+        bail!("`{name}` said: {}", ending(&output.stderr));
     }
+}
+
+/// The end of what a program has said.
+fn ending(said: &str) -> &str {
+    let said = said.trim();
+    &said[said.ceil_char_boundary(said.len().saturating_sub(KEPT_STDERR))..]
 }
 
 /// Reads to the end and keeps the last of it.

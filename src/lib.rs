@@ -35,7 +35,7 @@
 //! ```text
 //! /var/lib/bedplate/              mode 0700
 //!   repo/                         the store: an OSTree repository, mode bare
-//!   containers/NAME/1/            a generation: rootfs/ config.json launch.json units/ record.toml;
+//!   containers/NAME/1/            a generation: rootfs/ config.json launch.json units/ secrets/ record.toml;
 //!                                 with an image of its tree also tree.erofs and tree/
 //!   containers/NAME/current       the live generation, pointed last
 //!   containers/NAME/replaced/     what a repair moved out of the way

@@ -4,12 +4,16 @@
     reason = "the values file is the operator's own, read where they stand: not a file of the host root"
 )]
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::cli::output::{Output, json};
 use crate::cli::{now, source};
+use crate::contract::secret::{self, Secret};
+use crate::hint::Hinted;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::Host;
@@ -49,6 +53,9 @@ pub(crate) struct Args {
     /// Set values from a TOML file; a table [NAME] is for one image
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
+    /// Give a secret that the image declares: a file, or `-` for standard input
+    #[arg(long, value_name = "KEY=FILE", value_parser = pair)]
+    secret: Vec<(String, String)>,
     /// Start at once, and wait until ready
     #[arg(long)]
     now: bool,
@@ -97,6 +104,7 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
         name: args.name.clone(),
         set: args.set.clone(),
         values,
+        secrets: secrets(&args.secret)?,
         runtime: args.runtime.clone(),
         start: match (args.now, args.no_enable) {
             (true, false) => Start::Now,
@@ -120,6 +128,37 @@ pub(crate) fn read(path: &Path) -> Result<(PathBuf, String)> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("reading `{}`", path.display()))?;
     Ok((path.to_owned(), text))
+}
+
+/// Reads what `--secret` names; the content itself is never on a command line.
+pub(crate) fn secrets(given: &[(String, String)]) -> Result<Vec<(String, Secret)>> {
+    let inputs = given.iter().filter(|(_, file)| file == "-").count();
+    if inputs > 1 {
+        return Err(anyhow!(
+            "{inputs} secrets are to be read from standard input"
+        ))
+        .hint("it holds one: give the others as files, `--secret KEY=FILE`");
+    }
+    let read = |(key, file): &(String, String)| {
+        let from = (file != "-").then(|| PathBuf::from(file));
+        let secret = content(from.as_deref()).and_then(|content| Secret::new(content, from));
+        let what = || format!("reading the secret `{key}` from `{file}`");
+        Ok((key.clone(), secret.with_context(what)?))
+    };
+    given.iter().map(read).collect()
+}
+
+/// What lies there, as far as it can be a secret.
+fn content(file: Option<&Path>) -> Result<Vec<u8>> {
+    let source: Box<dyn Read> = match file {
+        Some(path) => Box::new(File::open(path)?),
+        None => Box::new(std::io::stdin()),
+    };
+    let mut content = Vec::new();
+    source
+        .take(secret::LARGEST as u64 + 1)
+        .read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn text(outcome: &Outcome) -> String {

@@ -66,7 +66,11 @@ fn text(outcome: &Outcome) -> String {
         lines.push(field(if i == 0 { "privileges" } else { "" }, privilege));
     }
     for (i, (name, value)) in record.values.iter().enumerate() {
-        let text = format!("{name}={} ({})", value.data, value.origin);
+        let text = if value.origin.is_secret() {
+            format!("{name} (secret, from {})", value.origin)
+        } else {
+            format!("{name}={} ({})", value.data, value.origin)
+        };
         lines.push(field(if i == 0 { "values" } else { "" }, &text));
     }
     for (i, file) in record.files.iter().enumerate() {

@@ -50,14 +50,17 @@ pub(crate) struct Args {
     /// Set values from a TOML file; a table [NAME] is for one container
     #[arg(long, value_name = "FILE")]
     values: Option<PathBuf>,
+    /// Give a secret that the image declares: a file, or `-` for standard input
+    #[arg(long, value_name = "KEY=FILE", value_parser = install::pair)]
+    secret: Vec<(String, String)>,
     /// Take another image from now on
     #[arg(long, value_name = "IMAGE")]
     rebase: Option<ImageRef>,
     /// Only look whether there is something newer
-    #[arg(long, conflicts_with_all = ["dry_run", "download_only", "set", "unset", "values"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "download_only", "set", "unset", "values", "secret"])]
     check: bool,
     /// Bring the images into the store; update later
-    #[arg(long, conflicts_with_all = ["dry_run", "set", "unset", "values"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "set", "unset", "values", "secret"])]
     download_only: bool,
     /// Each container by itself: one that fails keeps no other from it
     #[arg(long)]
@@ -66,7 +69,7 @@ pub(crate) struct Args {
     #[arg(long)]
     retry: bool,
     /// For bedplate-update.service: what is due by its schedule, each by itself
-    #[arg(long, conflicts_with_all = ["names", "check", "download_only", "set", "unset", "values", "rebase"])]
+    #[arg(long, conflicts_with_all = ["names", "check", "download_only", "set", "unset", "values", "secret", "rebase"])]
     automatic: bool,
     /// Show what would change, and what would be stopped with it
     #[arg(long)]
@@ -89,6 +92,7 @@ pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
         set: args.set.clone(),
         unset: args.unset.clone(),
         values: args.values.as_deref().map(install::read).transpose()?,
+        secrets: install::secrets(&args.secret)?,
         rebase: args.rebase.clone(),
         mode: match (args.check, args.dry_run, args.download_only) {
             (true, ..) => Mode::Check,

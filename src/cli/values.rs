@@ -94,7 +94,7 @@ fn default(declared: &Declared) -> String {
 
 fn current(declared: &Declared) -> String {
     match declared.kind {
-        ValueType::Secret => "(never shown)".to_owned(),
+        ValueType::Secret if declared.origin.is_some() => "(never shown)".to_owned(),
         _ => data(declared.value.as_ref()),
     }
 }

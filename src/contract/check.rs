@@ -36,6 +36,13 @@ pub fn manifest(manifest: &Manifest, hostfs: &BTreeMap<String, Kind>) -> Result<
     }
     container(&manifest.container, &mut problems);
     service(&manifest.service, &mut problems);
+    for name in &manifest.service.credentials {
+        let declared = manifest.values.get(name);
+        if declared.is_some_and(|declared| declared.kind == ValueType::Secret) {
+            let problem = "a secret is handed in by itself, under this name";
+            problems.add(format!("service.credentials: `{name}`: {problem}"));
+        }
+    }
     problems.check("service.kill_mode", kill_mode(manifest));
     directories(&manifest.service, &mut problems);
     if let Some(checks) = &manifest.health {

@@ -26,6 +26,8 @@ mod lenient;
 pub mod manifest;
 pub mod parse;
 pub mod problems;
+mod resolve;
+pub mod secret;
 pub mod span;
 pub mod survey;
 pub mod syntax;

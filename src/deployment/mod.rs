@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /var/lib/bedplate/containers/NAME/
-//!   1/ 2/ …            rootfs/ config.json launch.json units/ hostfs/ record.toml; never changed once there
+//!   1/ 2/ …            rootfs/ config.json launch.json units/ hostfs/ secrets/ record.toml; never changed once there
 //!                      with an image of its tree also tree.erofs, and tree/ where that is mounted
 //!   current -> 2       the live one; written last
 //!   replaced/          what a repair moved out of the way
@@ -35,6 +35,11 @@ pub const STAGING: &str = "/var/lib/bedplate/staging";
 
 /// The file of a generation that is the image of its tree.
 pub const TREE: &str = "tree.erofs";
+
+/// Where a sealed secret lies in a generation.
+pub fn secret(name: &str) -> PathBuf {
+    Path::new("secrets").join(name)
+}
 
 /// A container's directory.
 pub fn container_dir(name: &ContainerName) -> PathBuf {

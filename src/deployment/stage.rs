@@ -1,10 +1,11 @@
 //! Checkout and rendered files put together as the next generation: complete, on disk, not live.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 
-use crate::deployment::{STAGING, TREE, Target, kept};
+use crate::deployment::{self, STAGING, TREE, Target, kept};
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::render::files::RenderedFile;
 use crate::root::Root;
@@ -24,6 +25,8 @@ pub struct Content {
     pub record: String,
     /// What it brings to the host, kept for going back to it.
     pub host_files: Vec<RenderedFile>,
+    /// Secrets by name, sealed.
+    pub secrets: BTreeMap<String, Vec<u8>>,
 }
 
 /// What becomes a generation's rootfs: every mount target is in it.
@@ -92,6 +95,13 @@ pub fn stage(
     write("record.toml", &content.record)?;
     for (unit, text) in &content.units {
         write(&format!("units/{unit}"), text)?;
+    }
+    for (secret, sealed) in &content.secrets {
+        let file = path.join(deployment::secret(secret));
+        let directory = file.parent().unwrap_or(&path);
+        root.prepare_dir_all(directory, 0o700)
+            .with_context(staging)?;
+        root.prepare(&file, sealed, 0o600).with_context(staging)?;
     }
     kept::keep(root, &path, &content.host_files).with_context(staging)?;
     // The store's objects and the checkout's directories are on disk before anything refers to them.

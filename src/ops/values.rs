@@ -152,6 +152,11 @@ fn contract_of(store: Option<&Store>, image: &StoredImage) -> Result<Contract> {
 
 fn outcome(image: &StoredImage, contract: &Contract, values: Option<&Values>) -> Outcome {
     let value = |name: &str| values.and_then(|values| values.get(name)).cloned();
+    let secret = |name: &str| {
+        values
+            .and_then(|values| values.secrets().get(name))
+            .cloned()
+    };
     let declared = contract.manifest.values.iter();
     let built_ins = BUILT_INS.iter();
     Outcome {
@@ -159,7 +164,7 @@ fn outcome(image: &StoredImage, contract: &Contract, values: Option<&Values>) ->
         image: image.reference.to_string(),
         digest: image.manifest_digest.to_string(),
         values: declared
-            .map(|(n, d)| Declared::new(n, d, value(n)))
+            .map(|(n, d)| Declared::new(n, d, value(n), secret(n)))
             .collect(),
         built_in: built_ins
             .map(|built_in| BuiltIn {
@@ -172,16 +177,20 @@ fn outcome(image: &StoredImage, contract: &Contract, values: Option<&Values>) ->
 }
 
 impl Declared {
-    fn new(name: &str, declared: &Declaration, value: Option<Value>) -> Self {
-        let shown = value.filter(|_| declared.kind != ValueType::Secret);
-        let (value, origin) = shown.map(|value| (value.data, value.origin)).unzip();
+    fn new(
+        name: &str,
+        declared: &Declaration,
+        value: Option<Value>,
+        secret: Option<Origin>,
+    ) -> Self {
+        let (value, origin) = value.map(|value| (value.data, value.origin)).unzip();
         Self {
             name: name.to_owned(),
             kind: declared.kind,
             required: declared.required,
             default: declared.default_data(),
             value,
-            origin,
+            origin: origin.or(secret),
             help: declared.help.clone(),
         }
     }

@@ -29,6 +29,7 @@ mod privilege;
 mod process;
 mod rootfs;
 mod seccomp;
+mod secret;
 mod signal;
 mod spec;
 mod syntax;
@@ -161,6 +162,7 @@ pub fn render(contract: &Contract, values: &Values, subject: &Subject<'_>) -> Re
         filled: &filled,
         made: &made,
         start: &start,
+        secrets: secret::credentials(values, subject),
         subject,
     };
     let (units, commands) = units(contract, values, &parts)?;
@@ -216,6 +218,7 @@ fn units(
             let mut unit = image_unit(template, values, name.unit(kind), section)?;
             if kind == "service" {
                 unit.text.push_str(&rootfs::requirement(subject)?);
+                unit.text.push_str(&secret::requirement(&parts.secrets));
             }
             commands.extend(privilege::of_unit(unit.name.as_str(), &unit.text, &launch));
             units.push(unit);

@@ -38,6 +38,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) filled: &'a Filled,
     pub(crate) made: &'a spec::Made,
     pub(crate) start: &'a Start,
+    /// The sealed secrets, as `LoadCredentialEncrypted=` has them.
+    pub(crate) secrets: Vec<String>,
     pub(crate) subject: &'a Subject<'a>,
 }
 
@@ -76,6 +78,7 @@ struct View {
     fdstore: Option<u32>,
     sockets: String,
     credentials: Vec<String>,
+    secrets: Vec<String>,
     wanted_by: &'static str,
 }
 
@@ -145,6 +148,7 @@ impl Parts<'_> {
             fdstore: start.fdstore,
             sockets: self.sockets()?,
             credentials: service.credentials.clone(),
+            secrets: self.secrets.clone(),
             wanted_by: if early {
                 "basic.target"
             } else {

@@ -3,6 +3,7 @@
 
 pub mod analyze;
 mod bus;
+pub mod creds;
 mod journald;
 pub mod links;
 mod offline;

@@ -565,6 +565,60 @@ fn the_contract_of_an_image() {
     chapter.end();
 }
 
+/// What can be wrong with secrets before one is sealed.
+fn secrets(chapter: &mut Chapter) {
+    let manifest = "contract = 1\n[values]\n\
+        TOKEN = { type = 'secret', required = true, help = 'What it is let in by' }\n\
+        SPARE = { type = 'secret', help = 'Another' }\n\
+        PORT = { type = 'integer', default = 1, help = 'Where it listens' }\n";
+    let image = chapter.image("vault", &Image::new(manifest)).reference;
+    for (name, size) in [("token", 3), ("empty", 0), ("large", 1024 * 1024 + 1)] {
+        fs::write(chapter.host.beside(name), "x".repeat(size)).unwrap();
+    }
+    let of =
+        |key: &str, name: &str| format!("--secret={key}={}", chapter.host.beside(name).display());
+    let (token, empty, large) = (
+        of("TOKEN", "token"),
+        of("TOKEN", "empty"),
+        of("TOKEN", "large"),
+    );
+    let (absent, port) = (of("TOKEN", "absent"), of("PORT", "token"));
+    chapter.met(
+        "A secret that the image requires was not given.",
+        &["install", &image],
+    );
+    let told = chapter.met(
+        "A secret was given as a value.",
+        &["install", "--set=TOKEN=x", &image],
+    );
+    told.remedy("`--secret TOKEN=FILE`: others see what stands on a command line.");
+    let told = chapter.met(
+        "A value was given as a secret.",
+        &["install", &token, &port, &image],
+    );
+    told.remedy("`bedplate values IMAGE` shows the types.");
+    let told = chapter.met(
+        "The file of a secret is not there.",
+        &["install", &absent, &image],
+    );
+    told.remedy("`--secret KEY=FILE` names a file that holds the secret; `-` is standard input.");
+    for (cause, secret) in [
+        ("The file of a secret is empty.", &empty),
+        ("The file of a secret is too large.", &large),
+    ] {
+        let told = chapter.met(cause, &["install", secret, &image]);
+        told.remedy("All of the file is the secret, a newline at its end too.");
+    }
+    chapter.met(
+        "Two secrets are to come from standard input.",
+        &["install", "--secret=TOKEN=-", "--secret=SPARE=-", &image],
+    );
+    chapter.met(
+        "A secret was given for a host that does not run.",
+        &["install", &token, &image],
+    );
+}
+
 #[test]
 fn values() {
     let mut chapter = Chapter::new("Values");
@@ -590,6 +644,7 @@ fn values() {
         &["install", "--set=NODE=x", "--set=name=x", &image],
     );
     told.remedy("Leave it out; `--name` gives the container's name.");
+    secrets(&mut chapter);
     let bare = chapter.image("bare", &Image::new(PLAIN)).reference;
     let told = chapter.met(
         "No image of a set declares the value.",

@@ -107,6 +107,7 @@ fn what_is_legal_and_hardly_meant_is_a_warning() {
         PORT = { type = 'integer', default = 80, help = '' }\n\
         NODE = { type = 'string', required = true, help = 'Its name' }\n\
         PORTS = { type = 'list', default = ['1'], help = 'x' }\n\
+        KEY = { type = 'secret', required = true, help = 'x' }\n\
         [container]\nuser = 'web'\nnetwork = 'host'\nenv = { NODE = '{{NODE}}', P = '{{join PORTS \",\"}}' }\n";
     let dir = context(&host, &[("exports/manifest.toml", manifest)]);
     let before = host.listing();
@@ -136,10 +137,12 @@ no problem found
     let shown = host.ok(&["lint", "--json", "--set=NODE=one", &dir]);
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["placeholders"], serde_json::json!({}));
-    assert!(
-        shown["rendered"].to_string().contains("NODE=one"),
-        "{shown:#}"
-    );
+    for text in [
+        "NODE=one",
+        "LoadCredentialEncrypted=KEY:/var/lib/bedplate/containers/",
+    ] {
+        assert!(shown["rendered"].to_string().contains(text), "{shown:#}");
+    }
     assert_same(&before, &host.listing());
     let empty = host.beside("home");
     let empty = empty.to_str().unwrap();

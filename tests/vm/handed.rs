@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Guest, Suite};
-use crate::images;
 use crate::product::{self, UP};
 use crate::story::{Story, Told};
+use crate::{fidelity, images};
 
 /// The stories of this file.
 pub(crate) const STORIES: &[Told] = &[
@@ -35,8 +35,8 @@ type = "notify"
 reload = "SIGHUP"
 "#;
 
-/// What is shown: its name, and how.
-type Row = (&'static str, fn(&Scene<'_>) -> Result<()>);
+/// What shows what, by the names of `fidelity/table.rs`.
+type Row = (fn(&Scene<'_>) -> Result<()>, &'static [&'static str]);
 
 /// The images: name, what follows in `[service]` and after it, and their files.
 type Image = (
@@ -57,12 +57,21 @@ const IMAGES: &[Image] = &[
              [Install]\nWantedBy=sockets.target\n",
         )],
     ),
+    ("strange", "sockets = [\"admin.socket\"]\n", &[]),
+    (
+        "stranger",
+        "",
+        &[("exports/socket.hbs", "[Socket]\nListenStream=/run/x\n")],
+    ),
 ];
 
 fn handed(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
     for (name, service, files) in IMAGES {
-        let manifest = format!("{MANIFEST}{service}\n");
+        let mut manifest = format!("{MANIFEST}{service}\n");
+        if name.starts_with("strange") {
+            manifest = manifest.replace("[container]\n", "[container]\npid = \"host\"\n");
+        }
         images::add(&of(suite, name), &manifest, files)?;
     }
     for runtime in product::runtimes(suite)? {
@@ -72,12 +81,14 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
             runtime,
         };
         let rows: &[Row] = &[
-            ("credentials", credentials),
-            ("stored descriptors", stores),
-            ("sockets", serves),
+            (credentials, &["credentials.load", "credentials.encrypted"]),
+            (stores, &["fdstore.restart"]),
+            (serves, &["sockets.names", "sockets.first"]),
+            (refuses_sockets, &["sockets.refused"]),
         ];
-        for (row, shown) in rows {
-            shown(&scene).with_context(|| format!("{row} with {runtime}"))?;
+        for (show, checks) in rows {
+            show(&scene).with_context(|| format!("{checks:?} with {runtime}"))?;
+            fidelity::shown(suite, runtime, checks)?;
         }
     }
     Ok(())
@@ -280,6 +291,23 @@ fn serves(scene: &Scene<'_>) -> Result<()> {
         scene.uninstall("serves")?;
     }
     guest.ok(&["rm", "/etc/systemd/system/admin.socket"])?;
+    Ok(())
+}
+
+/// A payload that has the host's process ids cannot be told that sockets are for it.
+fn refuses_sockets(scene: &Scene<'_>) -> Result<()> {
+    for (name, what) in [
+        ("strange", "manifest.toml: service.sockets: `admin.socket`"),
+        ("stranger", "`socket.hbs`"),
+    ] {
+        let image = product::image(&of(scene.suite, name));
+        let said = format!("{what}: a payload with the host's process ids takes no sockets");
+        product::refuses(
+            scene.guest,
+            &["install", "--runtime", scene.runtime, &image],
+            &[&said],
+        )?;
+    }
     Ok(())
 }
 

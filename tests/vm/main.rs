@@ -30,6 +30,7 @@ mod qemu;
 mod registry;
 mod scene;
 mod speaks;
+mod secrets;
 mod story;
 mod tutorial;
 mod uninstall;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ends::STORIES,
         speaks::STORIES,
         early::STORIES,
+        secrets::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,

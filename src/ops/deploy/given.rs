@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::contract::manifest::Manifest;
 use crate::contract::parse;
+use crate::contract::secret::Secret;
 use crate::contract::values::Given;
 use crate::name::ContainerName;
 
@@ -18,11 +19,16 @@ use crate::name::ContainerName;
 pub(crate) struct SetGiven {
     set: Vec<(String, String)>,
     file: Option<(PathBuf, toml::Table)>,
+    secrets: Vec<(String, Secret)>,
 }
 
 impl SetGiven {
     /// Reads the values file's text.
-    pub(crate) fn new(set: &[(String, String)], file: Option<&(PathBuf, String)>) -> Result<Self> {
+    pub(crate) fn new(
+        set: &[(String, String)],
+        file: Option<&(PathBuf, String)>,
+        secrets: &[(String, Secret)],
+    ) -> Result<Self> {
         let file = file
             .map(|(path, text)| {
                 let table: toml::Table = parse::document(text)
@@ -33,16 +39,19 @@ impl SetGiven {
         Ok(Self {
             set: set.to_vec(),
             file,
+            secrets: secrets.to_vec(),
         })
     }
 
     /// Leaves out what is for others that are seen to by themselves.
     pub(crate) fn without(mut self, others: &[&ContainerName]) -> Self {
         let other = |name: &str| others.iter().any(|other| other.as_str() == name);
-        self.set.retain(|(key, _)| {
+        let mine = |key: &str| {
             let to = key.rsplit_once('.').map(|(name, _)| name);
             !to.is_some_and(other)
-        });
+        };
+        self.set.retain(|(key, _)| mine(key));
+        self.secrets.retain(|(key, _)| mine(key));
         if let Some((_, table)) = &mut self.file {
             table.retain(|key, value| !(value.is_table() && other(key)));
         }
@@ -60,7 +69,8 @@ impl SetGiven {
             .collect();
         let named = |name: &str| images.iter().any(|(n, _)| n.as_str() == name);
         let mut stray: Vec<String> = Vec::new();
-        for (key, _) in &self.set {
+        let set = self.set.iter().map(|(key, _)| key);
+        for key in set.chain(self.secrets.iter().map(|(key, _)| key)) {
             match key.rsplit_once('.') {
                 Some((name, _)) if named(name) => {}
                 None if declared.contains(key.as_str()) => {}
@@ -98,6 +108,11 @@ impl SetGiven {
             .iter()
             .filter_map(|(key, value)| Some((mine(key)?, value.clone())))
             .collect();
+        let secrets = self
+            .secrets
+            .iter()
+            .filter_map(|(key, secret)| Some((mine(key)?, secret.clone())))
+            .collect();
         let file = self.file.as_ref().map(|(path, table)| {
             let mut values = toml::Table::new();
             for (key, value) in table {
@@ -114,7 +129,7 @@ impl SetGiven {
             }
             (path.clone(), values.to_string())
         });
-        Given { set, file }
+        Given { set, file, secrets }
     }
 }
 
@@ -143,6 +158,7 @@ mod tests {
         let given = SetGiven::new(
             &pairs(&[("X", "1"), ("a.Y", "2"), ("b.X", "3")]),
             Some(&("f".into(), "X = \"f\"\n[a]\nY = \"g\"\n".to_owned())),
+            &[("a.X".to_owned(), Secret::unknown())],
         )
         .unwrap();
         given.check(&[(&a, &of_a), (&b, &of_b)]).unwrap();
@@ -154,6 +170,8 @@ mod tests {
             given.of(&b, &of_b, false).set,
             pairs(&[("X", "1"), ("X", "3")])
         );
+        assert_eq!(given.of(&a, &of_a, false).secrets[0].0, "X");
+        assert!(given.of(&b, &of_b, false).secrets.is_empty());
         assert_eq!(given.of(&b, &of_b, false).file.unwrap().1, "X = \"f\"\n");
     }
 
@@ -162,7 +180,9 @@ mod tests {
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         let file = ("f".into(), "[a]\nX = \"4\"\n[b]\nX = \"5\"\n".to_owned());
         let given = pairs(&[("X", "1"), ("a.Y", "2"), ("b.X", "3"), ("c.X", "6")]);
-        let given = SetGiven::new(&given, Some(&file)).unwrap().without(&[&b]);
+        let given = SetGiven::new(&given, Some(&file), &[])
+            .unwrap()
+            .without(&[&b]);
         let of_a = given.of(&a, &manifest(&["X", "Y"]), true);
         assert_eq!(of_a.set, pairs(&[("X", "1"), ("Y", "2"), ("c.X", "6")]));
         assert_eq!(of_a.file.unwrap().1, "X = \"4\"\n");
@@ -172,7 +192,7 @@ mod tests {
     fn what_nobody_takes_is_refused() {
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         let (of_a, of_b) = (manifest(&["X"]), manifest(&[]));
-        let given = SetGiven::new(&pairs(&[("Z", "1"), ("c.X", "2")]), None).unwrap();
+        let given = SetGiven::new(&pairs(&[("Z", "1"), ("c.X", "2")]), None, &[]).unwrap();
         assert_eq!(
             given
                 .check(&[(&a, &of_a), (&b, &of_b)])

@@ -12,6 +12,7 @@ mod probe;
 pub(crate) mod protection;
 pub(crate) mod rendering;
 mod running;
+pub(crate) mod secrets;
 pub(crate) mod switch;
 pub(crate) mod verify;
 pub(crate) mod work;

@@ -9,12 +9,14 @@ use crate::contract::Contract;
 use crate::contract::manifest::Stage;
 use crate::contract::values::{self, Given, Recorded, Values};
 use crate::deployment::{self, Content, Rootfs};
+use crate::host;
 use crate::name::{ContainerName, Generation, UnitName};
 use crate::ops::Host;
 use crate::ops::deploy::Coming;
 use crate::ops::deploy::host_files::all as host_files;
 use crate::ops::deploy::protection::Protected;
 use crate::ops::deploy::rendering::{Rendering, checksums, files};
+use crate::ops::deploy::secrets::{self, Sealed};
 use crate::render::Rendered;
 use crate::render::files::RenderedFile;
 use crate::render::unit::SHAPE;
@@ -33,6 +35,8 @@ pub(crate) struct Prepared {
     pub(crate) host_files: Vec<RenderedFile>,
     /// Why its files are not protected better, a line each; empty when nobody asked for it.
     unprotected: Vec<String>,
+    /// None yet in a dry run.
+    secrets: Sealed,
     image: StoredImage,
     checkout: Option<Checkout>,
 }
@@ -46,7 +50,23 @@ impl Prepared {
             units: self.units.clone(),
             record: self.record.to_text()?,
             host_files: self.host_files.clone(),
+            secrets: self.secrets.clone(),
         })
+    }
+
+    /// Seals the secrets that are given, and takes over the others from the generation before.
+    pub(crate) fn seal(
+        &mut self,
+        host: &Host,
+        given: &Given,
+        before: Option<&Record>,
+    ) -> Result<()> {
+        self.secrets = secrets::seal(host, &self.record.values, given, before)?;
+        for (name, sealed) in &self.secrets {
+            let file = deployment::secret(name).display().to_string();
+            self.record.rendered.insert(file, host::checksum(sealed));
+        }
+        Ok(())
     }
 
     /// Its config.json.
@@ -78,7 +98,13 @@ impl Prepared {
 
     /// What the operator should know.
     pub(crate) fn notes(&self) -> Vec<String> {
-        [&self.rendered.notes[..], &self.unprotected].concat()
+        let values = self.record.values.iter();
+        let secrets = values.filter(|(_, value)| value.origin.is_secret());
+        let secrets = secrets.map(|(name, value)| {
+            format!("the secret `{name}` is from {}, kept sealed", value.origin)
+        });
+        let notes = [&self.rendered.notes[..], &self.unprotected].concat();
+        notes.into_iter().chain(secrets).collect()
     }
 
     /// It, as far as the host is concerned.
@@ -140,6 +166,7 @@ impl Preparing<'_> {
             rendered,
             host_files,
             unprotected: self.protected.not_more.clone(),
+            secrets: Sealed::new(),
             image,
             checkout: Some(checkout),
         }))

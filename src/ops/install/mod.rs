@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config;
+use crate::contract::secret::Secret;
 use crate::deployment::{self, Staged};
 use crate::hint::Hinted;
 use crate::image::access::Access;
@@ -40,6 +41,8 @@ pub struct Request {
     pub set: Vec<(String, String)>,
     /// `--values`: the file's path and its text.
     pub values: Option<(PathBuf, String)>,
+    /// `--secret`, in order.
+    pub secrets: Vec<(String, Secret)>,
     /// `--runtime`.
     pub runtime: Option<String>,
     /// What happens to the units.

@@ -10,7 +10,7 @@ use crate::hint::Hinted;
 use crate::name::Generation;
 use crate::ops::Host;
 use crate::ops::deploy::protection::Protected;
-use crate::ops::deploy::{Prepared, Preparing, SetGiven};
+use crate::ops::deploy::{Prepared, Preparing, SetGiven, secrets};
 use crate::ops::install::Request;
 use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::runtime::Runtime;
@@ -64,7 +64,7 @@ pub(crate) fn set(
         let contract = contract::load(&one.rootfs(host.root)).with_context(installing)?;
         fetched.push((one, contract));
     }
-    let given = SetGiven::new(&request.set, request.values.as_ref())?;
+    let given = SetGiven::new(&request.set, request.values.as_ref(), &request.secrets)?;
     let images: Vec<_> = fetched
         .iter()
         .map(|(f, c)| (&f.name, &c.manifest))
@@ -82,7 +82,7 @@ pub(crate) fn set(
         .map(|(one, contract)| {
             let name = one.name.clone();
             let given = given.of(&name, &contract.manifest, alone);
-            prepare(&preparing, one, &contract, &given)
+            prepare(&preparing, one, &contract, (&given, request.dry_run))
                 .with_context(|| format!("installing `{name}`"))
         })
         .collect()
@@ -92,13 +92,17 @@ fn prepare(
     preparing: &Preparing,
     one: Fetched,
     contract: &Contract,
-    given: &Given,
+    (given, dry_run): (&Given, bool),
 ) -> Result<Preparation> {
     let id = (&one.name, Generation::FIRST);
     let nothing = Recorded::default();
     let values = preparing.values(id, (&one.image, contract), &nothing, given)?;
+    secrets::check(preparing.host, given)?;
     let checkout = match one.source {
-        Source::Installed(record, _) if record.values.same_as(&values.to_record()) => {
+        Source::Installed(record, _)
+            if record.values.same_as(&values.to_record())
+                && !secrets::differ(preparing.host, &record, given) =>
+        {
             return Ok(Preparation::Unchanged(record));
         }
         Source::Installed(record, _) => {
@@ -113,6 +117,9 @@ fn prepare(
         }
         Source::Checkout(checkout) => checkout,
     };
-    let prepared = preparing.prepare(id, one.image, checkout, (contract, &values))?;
+    let mut prepared = preparing.prepare(id, one.image, checkout, (contract, &values))?;
+    if !dry_run {
+        prepared.seal(preparing.host, given, None)?;
+    }
     Ok(Preparation::New(prepared))
 }

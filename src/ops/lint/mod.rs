@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::contract::builtins::BuiltIns;
 use crate::contract::finding::Finding;
 use crate::contract::manifest::{Manifest, ValueType};
+use crate::contract::secret::Secret;
 use crate::contract::survey::{self, MANIFEST, Survey};
 use crate::contract::values::{self, Given, Values};
 use crate::contract::{Contract, HostContent};
@@ -201,9 +202,17 @@ impl<'a> Lint<'a> {
         }
         let mut all: Vec<_> = self.outcome.placeholders.clone().into_iter().collect();
         all.extend_from_slice(set);
+        // Nothing is known of a secret but that it will be there.
+        let secrets = manifest
+            .values
+            .iter()
+            .filter(|(_, declared)| declared.required && declared.kind == ValueType::Secret);
         let given = Given {
             set: all,
             file: None,
+            secrets: secrets
+                .map(|(name, _)| (name.clone(), Secret::unknown()))
+                .collect(),
         };
         let resolved = self
             .built_ins(contract, &runtime())
@@ -286,7 +295,9 @@ impl<'a> Lint<'a> {
             warn("description: there is none; the unit is described by its name".to_owned());
         }
         let templates = templates(survey);
-        for name in manifest.values.keys() {
+        let variables = manifest.values.iter();
+        let variables = variables.filter(|(_, declared)| declared.kind != ValueType::Secret);
+        for (name, _) in variables {
             let used = |text: &&str| text.contains("{{") && holds(text, name);
             if !templates.iter().any(used) {
                 warn(format!("values.{name}: no template uses it"));

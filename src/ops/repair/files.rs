@@ -19,7 +19,7 @@ use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::render::files::RenderedFile;
 use crate::root::Kind;
-use crate::state::{Finish, Lock, Transaction};
+use crate::state::{Finish, Lock, Record, Transaction};
 
 /// What is to be put where.
 enum Mend {
@@ -114,6 +114,7 @@ impl Work<'_> {
                 "its record is an older bedplate's, which kept no checksum of it"
             ));
         }
+        is_no_secret(record, &file)?;
         let again = self.again(survey, bad.subject, again)?;
         let copied = |f: &&RenderedFile| deployment::host_file(&f.path) == Path::new(&file);
         if let Some(found) = again.host_files.iter().find(copied)
@@ -226,6 +227,17 @@ impl Work<'_> {
         }
         Ok(found)
     }
+}
+
+/// A secret cannot be made again.
+fn is_no_secret(record: &Record, file: &str) -> Result<()> {
+    let Some(secret) = file.strip_prefix("secrets/") else {
+        return Ok(());
+    };
+    Err(anyhow!(
+        "only whoever gave the secret has it: `bedplate update {} --secret {secret}=FILE` takes it anew",
+        record.name
+    ))
 }
 
 /// The number that a text begins with.

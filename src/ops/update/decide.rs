@@ -103,7 +103,10 @@ impl Work<'_> {
     /// Whether other values were asked for.
     pub(super) fn changes_values(&self) -> bool {
         let request = self.request;
-        !request.set.is_empty() || !request.unset.is_empty() || request.values.is_some()
+        !request.set.is_empty()
+            || !request.unset.is_empty()
+            || request.values.is_some()
+            || !request.secrets.is_empty()
     }
 
     /// Brings what is newer into the store, to stay there until it is used.

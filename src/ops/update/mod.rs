@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{self, Config};
+use crate::contract::secret::Secret;
 use crate::image::access::Access;
 use crate::image::reference::ImageRef;
 use crate::name::{ContainerName, Generation, UnitName};
@@ -38,6 +39,8 @@ pub struct Request {
     pub set: Vec<(String, String)>,
     /// `--values`: the file's path and its text.
     pub values: Option<(PathBuf, String)>,
+    /// `--secret`, in order.
+    pub secrets: Vec<(String, Secret)>,
     /// `--unset`: values that follow the image's defaults again.
     pub unset: Vec<String>,
     /// Another image for the one container that is named.

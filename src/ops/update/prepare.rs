@@ -11,10 +11,10 @@ use crate::hint::Hinted;
 use crate::name::ContainerName;
 use crate::ops::deploy::protection::Protected;
 use crate::ops::deploy::switch::Move;
-use crate::ops::deploy::{Incoming, Preparing, SetGiven};
+use crate::ops::deploy::{Incoming, Preparing, SetGiven, secrets};
 use crate::ops::update::decide::{Candidate, row};
 use crate::ops::update::find::Newest;
-use crate::ops::update::{Action, Row, Work};
+use crate::ops::update::{Action, Mode, Row, Work};
 use crate::runtime::Runtime;
 use crate::state::Lifecycle;
 use crate::store::{Begun, Checkout, StoredImage};
@@ -55,8 +55,12 @@ impl Work<'_> {
             opened.push(one.with_context(|| format!("updating `{name}`"))?);
         }
         let others = self.others(&opened);
-        let given =
-            SetGiven::new(&self.request.set, self.request.values.as_ref())?.without(&others);
+        let given = SetGiven::new(
+            &self.request.set,
+            self.request.values.as_ref(),
+            &self.request.secrets,
+        )?
+        .without(&others);
         let images: Vec<_> = opened
             .iter()
             .map(|one| (&one.candidate.record.name, &one.contract.manifest))
@@ -120,12 +124,19 @@ impl Work<'_> {
         let digest = one.image.manifest_digest.to_string();
         let same_image = digest == record.manifest_digest;
         let same_reference = one.image.reference.to_string() == record.image;
-        if same_image && same_reference && values.to_record().same_as(&record.values) {
+        secrets::check(self.host, given)?;
+        let same_values = values.to_record().same_as(&record.values)
+            && !secrets::differ(self.host, &record, given);
+        if same_image && same_reference && same_values {
             next.same.push(row(&record, Action::UpToDate));
             return Ok(());
         }
         life.downloaded = None;
-        let prepared = preparing.prepare(id, one.image, one.checkout, (&one.contract, &values))?;
+        let of = (&one.contract, &values);
+        let mut prepared = preparing.prepare(id, one.image, one.checkout, of)?;
+        if self.request.mode == Mode::Apply {
+            prepared.seal(self.host, given, Some(&record))?;
+        }
         next.lives.push(life);
         next.moves.push(Move {
             to: Incoming::New(prepared),

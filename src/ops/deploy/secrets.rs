@@ -1,0 +1,91 @@
+//! Secrets of a generation: sealed for this host, kept in it, handed to the payload as credentials.
+//!
+//! A later generation takes over what is not given anew, as it was sealed; going back to one finds its own.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::contract::secret::{LARGEST, Secret};
+use crate::contract::values::{Given, Recorded};
+use crate::deployment;
+use crate::hint::Hinted;
+use crate::ops::Host;
+use crate::state::Record;
+use crate::systemd::creds;
+
+/// Sealed secrets, by name.
+pub(crate) type Sealed = BTreeMap<String, Vec<u8>>;
+
+/// Whether what is given is other than what the generation has. What cannot be read any more, as after the loss of the
+/// host's key, is other.
+pub(crate) fn differ(host: &Host, record: &Record, given: &Given) -> bool {
+    let same = |name: &str, secret: &Secret| {
+        let sealed = kept(host, record, name).ok()?;
+        let content = creds::decrypt(name, &sealed).ok()?;
+        Some(content == secret.content())
+    };
+    let mut last = given.last_secrets().into_iter();
+    last.any(|(name, secret)| same(name, secret) != Some(true))
+}
+
+/// Refuses what can be known to fail before anything is sealed.
+pub(crate) fn check(host: &Host, given: &Given) -> Result<()> {
+    let given = given.last_secrets();
+    if given.is_empty() {
+        return Ok(());
+    }
+    if !host.root.is_host() {
+        return Err(anyhow!(
+            "a secret is sealed with the key of the host that runs, and `--root` is another"
+        ))
+        .hint("install it on that host, once it runs; a secret that is not required can be given then: `bedplate update NAME --secret KEY=FILE`");
+    }
+    let all: usize = given.values().map(|secret| secret.content().len()).sum();
+    if all > LARGEST {
+        bail!(
+            "the secrets are larger than 1 MiB together, the most that systemd hands to a service"
+        );
+    }
+    Ok(())
+}
+
+/// The secrets of a new generation: those given, sealed, and those that the generation `before` has.
+pub(crate) fn seal(
+    host: &Host,
+    values: &Recorded,
+    given: &Given,
+    before: Option<&Record>,
+) -> Result<Sealed> {
+    let mut sealed = Sealed::new();
+    let given = given.last_secrets();
+    for name in values.secrets() {
+        let content = match (given.get(name), before) {
+            (Some(secret), _) => creds::encrypt(name, secret.content())?,
+            (None, Some(record)) => kept(host, record, name)?,
+            (None, None) => bail!("the secret `{name}` is not given"),
+        };
+        sealed.insert(name.to_owned(), content);
+    }
+    Ok(sealed)
+}
+
+/// What the generation has, sealed.
+fn kept(host: &Host, record: &Record, name: &str) -> Result<Vec<u8>> {
+    let path = deployment::dir(&record.name, record.generation).join(deployment::secret(name));
+    let content = host
+        .root
+        .read(&path)
+        .with_context(|| format!("reading `{}`", path.display()))?;
+    content
+        .ok_or_else(|| {
+            anyhow!(
+                "the secret `{name}` of generation {} is lost",
+                record.generation
+            )
+        })
+        .hint(format!(
+            "give it again: `bedplate update {} --secret {name}=FILE`",
+            record.name
+        ))
+}
