@@ -25,11 +25,10 @@ pub struct LaunchPlan {
     pub notify: Notify,
     /// The container sees the host's `/run` at `/run`: the notify socket is there already and needs no mount.
     pub host_run: bool,
-    /// Host directories (state, shared runtime, logs, cache) that must belong to the payload's user, when that is
-    /// not root. The launcher makes what is missing and gives each itself, not its content, to the user. The unit
+    /// Host directories (state, runtime, logs, cache) that must belong to the payload's user, when that is
+    /// not root; of root those below `/run` that outlive a stop. The launcher makes what is missing and gives each itself, not its content, to the user. The unit
     /// must not name them in StateDirectory= and its like: without a `User=` of the host systemd gives such a
-    /// directory and all in it back to root at each start. One that is removed at stop (RuntimeDirectory= without
-    /// RuntimeDirectoryPreserve=) may be named.
+    /// directory and all in it back to root at each start, and one below `/run` at each reload.
     pub own: Vec<PathBuf>,
     /// Destinations of mounts in config.json that are left out of a start whose source does not exist.
     pub optional_mounts: Vec<PathBuf>,

@@ -8,6 +8,8 @@ use crate::contract::builtins::BuiltIns;
 use crate::contract::manifest::Directories;
 use crate::contract::syntax;
 use crate::contract::values::Values;
+use crate::render::resolve::Made;
+use crate::render::syntax::quote;
 use crate::render::template::{Context, render_text};
 
 /// Sets `state_dir`, `runtime_dir`, `logs_dir` and `cache_dir` to the first directory of each kind; where there is
@@ -49,6 +51,23 @@ pub fn directory(key: &str, text: &str, values: &Values) -> Result<String> {
     Ok(name)
 }
 
+/// Those below `/run` that the launcher makes and a stop must remove, as words of a command. One below another goes with
+/// that: what lies in a directory of the payload's is no place to follow its links from.
+pub(crate) fn removed(made: &Made) -> Result<Option<String>> {
+    if made.shared || made.runtime.is_empty() {
+        return Ok(None);
+    }
+    let mut all = made.runtime();
+    all.sort();
+    // A path comes after those that it lies below.
+    all.dedup_by(|path, before| path.starts_with(before));
+    let words: Vec<String> = all
+        .iter()
+        .map(|path| Ok(quote(path)?.replace('$', "$$")))
+        .collect::<Result<_>>()?;
+    Ok(Some(words.join(" ")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +94,22 @@ mod tests {
         assert_eq!(built_ins.state_dir, PathBuf::from("/var/lib/etcd/data"));
         assert_eq!(built_ins.runtime_dir, PathBuf::from("/run/flannel"));
         assert_eq!(built_ins.logs_dir, PathBuf::from("/var/log/etcd"));
+    }
+
+    #[test]
+    fn a_stop_removes_each_once() {
+        let names = ["b/c/d", "a", "b", "a$x", "b", "b/c"];
+        let mut made = Made {
+            runtime: names.map(str::to_owned).to_vec(),
+            ..Made::default()
+        };
+        assert_eq!(
+            removed(&made).unwrap().unwrap(),
+            "/run/a \"/run/a$$x\" /run/b"
+        );
+        made.shared = true;
+        assert_eq!(removed(&made).unwrap(), None);
+        assert_eq!(removed(&Made::default()).unwrap(), None);
     }
 
     #[test]

@@ -64,10 +64,10 @@ pub(crate) fn start(
             service_type,
             notify,
             host_run: sees_host_run(&made.spec),
-            own: if owned {
-                filled.made.paths()
-            } else {
-                Vec::new()
+            own: match (owned, filled.made.shared) {
+                (true, _) => filled.made.paths(),
+                (false, true) => filled.made.runtime(),
+                (false, false) => Vec::new(),
             },
             optional_mounts: made.optional.clone(),
         },

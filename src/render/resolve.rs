@@ -79,16 +79,22 @@ pub(crate) struct Made {
 impl Made {
     /// Their absolute paths.
     pub(crate) fn paths(&self) -> Vec<PathBuf> {
-        [
-            ("/var/lib", &self.state),
-            ("/run", &self.runtime),
-            ("/var/log", &self.logs),
-            ("/var/cache", &self.cache),
-        ]
-        .into_iter()
-        .flat_map(|(base, names)| names.iter().map(move |name| Path::new(base).join(name)))
-        .collect()
+        let mut all = below("/var/lib", &self.state);
+        all.extend(self.runtime());
+        all.extend(below("/var/log", &self.logs));
+        all.extend(below("/var/cache", &self.cache));
+        all
     }
+
+    /// The absolute paths of those below `/run`.
+    pub(crate) fn runtime(&self) -> Vec<PathBuf> {
+        below("/run", &self.runtime)
+    }
+}
+
+fn below(base: &str, names: &[String]) -> Vec<PathBuf> {
+    let names = names.iter();
+    names.map(|name| Path::new(base).join(name)).collect()
 }
 
 /// The templates of `[container]`, `[service]` and `[health]`, filled in.

@@ -12,7 +12,7 @@ use crate::contract::manifest::{KillMode, Manifest, Restart, Stage};
 use crate::launch::{Notify, ServiceType};
 use crate::render::plan::{SUBGROUPS, Start};
 use crate::render::resolve::Filled;
-use crate::render::{Subject, mount, rootfs, signal, spec, syntax};
+use crate::render::{Subject, directories, mount, oci, rootfs, signal, spec, syntax};
 
 /// The number of the unit's shape: it grows when the template changes what a unit does, so that an update can tell
 /// units of an older bedplate.
@@ -71,7 +71,7 @@ struct View {
     stop_signal: Option<String>,
     subgroup: Option<&'static str>,
     runtime_directories: String,
-    preserve: Option<&'static str>,
+    remove: Option<String>,
     state_directories: String,
     logs_directories: String,
     cache_directories: String,
@@ -141,7 +141,10 @@ impl Parts<'_> {
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= SUBGROUPS).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,
-            preserve: (filled.made.shared && self.systemd_keeps()).then_some("yes"),
+            remove: (!self.systemd_makes())
+                .then(|| directories::removed(&filled.made))
+                .transpose()?
+                .flatten(),
             state_directories: self.kept_directories(&filled.made.state)?,
             logs_directories: self.kept_directories(&filled.made.logs)?,
             cache_directories: self.kept_directories(&filled.made.cache)?,
@@ -262,28 +265,28 @@ impl Parts<'_> {
         Ok(units.join(" "))
     }
 
-    /// Whether systemd may make the directories that outlive a stop. Without `User=` it gives them, and all that is
-    /// in them, back to root at each start; a payload of another user would lose its own files at its second start.
-    /// The launcher makes such directories instead.
-    fn systemd_keeps(&self) -> bool {
-        self.start.launch.own.is_empty()
+    /// Whether systemd may make the directories of the image. Without `User=` it gives them, and all that is in them,
+    /// back to root for each process of the unit: a payload of another user would lose its own files at its next start,
+    /// and those below `/run` at a reload. The launcher makes such directories instead.
+    fn systemd_makes(&self) -> bool {
+        oci::uid(&self.made.spec) == 0
     }
 
     /// Directories that outlive a stop.
     fn kept_directories(&self, names: &[String]) -> Result<String> {
-        if self.systemd_keeps() {
+        if self.systemd_makes() {
             syntax::escape(&names.join(" "))
         } else {
             Ok(String::new())
         }
     }
 
-    /// The launcher's own directory, and those of the image.
+    /// The launcher's own directory, and those of the image that systemd makes. It would keep all of them for one that
+    /// is shared, the launcher's too: such a one the launcher makes.
     fn runtime_directories(&self) -> Result<String> {
-        let made = &self.filled.made;
         let mut all = vec![format!("bedplate/{}", self.subject.name)];
-        if !made.shared || self.systemd_keeps() {
-            all.extend(made.runtime.iter().cloned());
+        if self.systemd_makes() && !self.filled.made.shared {
+            all.extend(self.filled.made.runtime.iter().cloned());
         }
         syntax::escape(&all.join(" "))
     }

@@ -115,7 +115,11 @@ impl Prepared {
             record: &self.record,
             units: &self.units,
             host_files: &self.host_files,
-            gives: (uid, &self.rendered.launch.own),
+            // Root's are nobody's to lose.
+            gives: match uid {
+                0 => (0, &[]),
+                _ => (uid, &self.rendered.launch.own),
+            },
             kept: false,
         }
     }
