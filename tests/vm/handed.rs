@@ -38,6 +38,18 @@ reload = "SIGHUP"
 /// What shows what, by the names of `fidelity/table.rs`.
 type Row = (fn(&Scene<'_>) -> Result<()>, &'static [&'static str]);
 
+/// A unit of an image's own, with credentials of all kinds.
+const OWN_UNIT: &str = "[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={{{launch}}}
+RuntimeDirectory=bedplate/{{name}}
+Delegate=yes
+LoadCredential=loaded:/etc/cred-file
+LoadCredentialEncrypted=sealed:/etc/cred-sealed
+SetCredential=set:of-the-unit
+";
+
 /// The images: name, what follows in `[service]` and after it, and their files.
 type Image = (
     &'static str,
@@ -56,6 +68,11 @@ const IMAGES: &[Image] = &[
             "[Socket]\nListenStream=127.0.0.1:7001\nListenStream=127.0.0.1:7002\nFileDescriptorName=web\n\
              [Install]\nWantedBy=sockets.target\n",
         )],
+    ),
+    (
+        "own",
+        "[values.KEY]\ntype = \"secret\"\nhelp = \"Another\"",
+        &[("exports/service.hbs", OWN_UNIT)],
     ),
     ("strange", "sockets = [\"admin.socket\"]\n", &[]),
     (
@@ -95,20 +112,20 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
 }
 
 /// The guests of both suites see one directory.
-fn of(suite: Suite, image: &str) -> String {
+pub(crate) fn of(suite: Suite, image: &str) -> String {
     format!("{image}-{}", suite.name())
 }
 
 /// A guest, and the runtime whose turn it is.
-struct Scene<'a> {
-    guest: &'a Guest,
-    suite: Suite,
-    runtime: &'a str,
+pub(crate) struct Scene<'a> {
+    pub(crate) guest: &'a Guest,
+    pub(crate) suite: Suite,
+    pub(crate) runtime: &'a str,
 }
 
 impl Scene<'_> {
     /// Installs an image under its name, not started.
-    fn install(&self, name: &str, more: &[&str]) -> Result<()> {
+    pub(crate) fn install(&self, name: &str, more: &[&str]) -> Result<()> {
         let image = product::image(&of(self.suite, name));
         let args = [
             "install",
@@ -122,7 +139,7 @@ impl Scene<'_> {
         Ok(())
     }
 
-    fn uninstall(&self, name: &str) -> Result<()> {
+    pub(crate) fn uninstall(&self, name: &str) -> Result<()> {
         let unit = format!("{name}.service");
         self.guest.ok(&["systemctl", "revert", "--quiet", &unit])?;
         product::does(self.guest, &["uninstall", name])?;
@@ -130,7 +147,7 @@ impl Scene<'_> {
     }
 
     /// Starts the unit anew; what its payload has said until it was ready.
-    fn restart(&self, name: &str) -> Result<String> {
+    pub(crate) fn restart(&self, name: &str) -> Result<String> {
         let unit = format!("{name}.service");
         self.guest.ok(&["systemctl", "restart", &unit])?;
         self.guest.wait_active(&unit, UP)?;
@@ -170,6 +187,7 @@ fn credentials(scene: &Scene<'_>) -> Result<()> {
     guest.sh("mkdir -p /etc/credstore
          echo of-the-store >/etc/credstore/token
          echo of-a-file >/etc/cred-file
+         echo of-the-contract >/etc/cred-key
          echo of-a-sealed-file | systemd-creds encrypt --name=sealed - /etc/cred-sealed")?;
     let lines = "LoadCredential=loaded:/etc/cred-file\n\
         LoadCredentialEncrypted=sealed:/etc/cred-sealed\nSetCredential=set:of-the-drop-in\n";
@@ -202,7 +220,25 @@ fn credentials(scene: &Scene<'_>) -> Result<()> {
         nowhere_else(guest, "creds")?;
         scene.uninstall("creds")?;
     }
-    Ok(())
+    of_the_units_own(scene)
+}
+
+/// The image's unit names them itself; the contract's secret is added.
+fn of_the_units_own(scene: &Scene<'_>) -> Result<()> {
+    let script = "show /run/credentials/loaded; show /run/credentials/sealed; \
+        mirror /run/credentials/set; show /run/credentials/KEY; tell READY=1; wait";
+    let script = format!("SCRIPT={script}");
+    scene.install("own", &["--set", &script, "--secret=KEY=/etc/cred-key"])?;
+    let said = scene.restart("own")?;
+    let expected = [
+        "of-a-file",
+        "of-a-sealed-file",
+        "tinu-eht-fo",
+        "of-the-contract",
+    ];
+    holds(&said, &expected)?;
+    nowhere_else(scene.guest, "own")?;
+    scene.uninstall("own")
 }
 
 /// The credentials lie where systemd has put them, in memory that is not swapped, and nowhere below /run otherwise.

@@ -24,6 +24,7 @@ mod inside;
 mod journal;
 mod limits;
 mod machine;
+mod owners;
 mod power;
 mod product;
 mod qemu;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         speaks::STORIES,
         early::STORIES,
         secrets::STORIES,
+        owners::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,
