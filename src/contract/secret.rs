@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 
 use crate::contract::values::Origin;
 
-/// The largest secret, bytes: what systemd takes for all credentials of a unit.
-pub const LARGEST: usize = 1024 * 1024;
+/// The largest secret, bytes. systemd 252 reads no sealed one that is much larger.
+pub const LARGEST: usize = 768 * 1024;
 
 /// What `--secret` gives.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Secret {
             bail!("it is empty");
         }
         if content.len() > LARGEST {
-            bail!("it is larger than 1 MiB, the most that systemd hands to a service");
+            bail!("it is larger than 768 KiB, about the most that systemd reads of a sealed one");
         }
         Ok(Self { content, from })
     }
@@ -77,7 +77,7 @@ mod tests {
         assert_eq!(of(LARGEST).unwrap(), LARGEST);
         assert_eq!(
             of(LARGEST + 1).unwrap_err().to_string(),
-            "it is larger than 1 MiB, the most that systemd hands to a service"
+            "it is larger than 768 KiB, about the most that systemd reads of a sealed one"
         );
     }
 }

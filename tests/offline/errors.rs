@@ -572,7 +572,7 @@ fn secrets(chapter: &mut Chapter) {
         SPARE = { type = 'secret', help = 'Another' }\n\
         PORT = { type = 'integer', default = 1, help = 'Where it listens' }\n";
     let image = chapter.image("vault", &Image::new(manifest)).reference;
-    for (name, size) in [("token", 3), ("empty", 0), ("large", 1024 * 1024 + 1)] {
+    for (name, size) in [("token", 3), ("empty", 0), ("large", 768 * 1024 + 1)] {
         fs::write(chapter.host.beside(name), "x".repeat(size)).unwrap();
     }
     let of =

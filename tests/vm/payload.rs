@@ -5,7 +5,7 @@
 //! | `say TEXT` | writes a line |
 //! | `env NAME` | writes `NAME=value` |
 //! | `show FILE` | writes what is in it |
-//! | `mirror FILE` | writes what is in it, backwards |
+//! | `mirror FILE` | writes what is in it, backwards, and of that no more than the first 100 characters |
 //! | `make FILE` | makes it, empty |
 //! | `owner FILE` | writes `FILE UID:GID MODE` |
 //! | `terminal` | writes whether it has one |
@@ -95,7 +95,10 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
         "show" => print!("{}", std::fs::read_to_string(rest)?),
         "mirror" => {
             let text = std::fs::read_to_string(rest)?;
-            println!("{}", text.trim_end().chars().rev().collect::<String>());
+            println!(
+                "{}",
+                text.trim_end().chars().rev().take(100).collect::<String>()
+            );
         }
         "make" => drop(File::create(rest)?),
         "owner" => {

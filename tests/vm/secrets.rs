@@ -241,6 +241,7 @@ fn goes_along(guest: &Guest) -> Result<()> {
     gives(guest, &["update", "vault", "--secret=SPARE=-"], FIRST.0)?;
     says(guest, FIRST.1)?;
     says(guest, SECOND.1)?;
+    the_largest(guest)?;
     product::does(guest, &["update", "vault", "--unset=SPARE"])?;
     let shown = product::does(guest, &["values", "vault"])?;
     let spare = shown.lines().find(|line| line.starts_with("SPARE"));
@@ -249,6 +250,27 @@ fn goes_along(guest: &Guest) -> Result<()> {
     product::does(guest, &["rollback", "vault", "--to=1"])?;
     says(guest, "one")?;
     says(guest, FIRST.1)
+}
+
+/// What bedplate takes, systemd hands in; two of that size are more than it does.
+fn the_largest(guest: &Guest) -> Result<()> {
+    let large = "x".repeat(768 * 1024);
+    gives(guest, &["update", "vault", "--secret=SPARE=-"], &large)?;
+    guest.wait_active(UNIT, UP)?;
+    let size = guest.ok(&[
+        "stat",
+        "--format=%s",
+        "/run/credentials/vault.service/SPARE",
+    ])?;
+    ensure!(size == large.len().to_string(), "{size}");
+    let args = ["bedplate", "update", "vault", "--secret=TOKEN=-"];
+    let output = guest.run_with(&args, UP, large.as_bytes())?;
+    let said = "the secrets are larger than 1 MiB together";
+    ensure!(
+        output.status == 1 && output.stderr.contains(said),
+        "{output:?}"
+    );
+    Ok(())
 }
 
 /// Not on the guest's disk, not in its memory file systems but where systemd keeps credentials, not in what systemd

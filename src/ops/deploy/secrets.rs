@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::contract::secret::{LARGEST, Secret};
+use crate::contract::secret::Secret;
 use crate::contract::values::{Given, Recorded};
 use crate::deployment;
 use crate::hint::Hinted;
 use crate::ops::Host;
 use crate::state::Record;
 use crate::systemd::creds;
+
+/// What systemd takes for all credentials of a unit, names included, bytes.
+const TOGETHER: usize = 1024 * 1024;
 
 /// Sealed secrets, by name.
 pub(crate) type Sealed = BTreeMap<String, Vec<u8>>;
@@ -31,21 +34,11 @@ pub(crate) fn differ(host: &Host, record: &Record, given: &Given) -> bool {
 
 /// Refuses what can be known to fail before anything is sealed.
 pub(crate) fn check(host: &Host, given: &Given) -> Result<()> {
-    let given = given.last_secrets();
-    if given.is_empty() {
-        return Ok(());
-    }
-    if !host.root.is_host() {
+    if !given.secrets.is_empty() && !host.root.is_host() {
         return Err(anyhow!(
             "a secret is sealed with the key of the host that runs, and `--root` is another"
         ))
         .hint("install it on that host, once it runs; a secret that is not required can be given then: `bedplate update NAME --secret KEY=FILE`");
-    }
-    let all: usize = given.values().map(|secret| secret.content().len()).sum();
-    if all > LARGEST {
-        bail!(
-            "the secrets are larger than 1 MiB together, the most that systemd hands to a service"
-        );
     }
     Ok(())
 }
@@ -59,12 +52,23 @@ pub(crate) fn seal(
 ) -> Result<Sealed> {
     let mut sealed = Sealed::new();
     let given = given.last_secrets();
+    let mut together = 0;
     for name in values.secrets() {
         let content = match (given.get(name), before) {
             (Some(secret), _) => creds::encrypt(name, secret.content())?,
             (None, Some(record)) => kept(host, record, name)?,
             (None, None) => bail!("the secret `{name}` is not given"),
         };
+        // In base64 four bytes stand for three.
+        let size = given
+            .get(name)
+            .map_or(content.len() / 4 * 3, |secret| secret.content().len());
+        together += name.len() + size;
+        if together > TOGETHER {
+            bail!(
+                "the secrets are larger than 1 MiB together, the most that systemd hands to a service"
+            );
+        }
         sealed.insert(name.to_owned(), content);
     }
     Ok(sealed)
