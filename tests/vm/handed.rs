@@ -69,6 +69,7 @@ const IMAGES: &[Image] = &[
              [Install]\nWantedBy=sockets.target\n",
         )],
     ),
+    ("sees", "credentials = [\"token\"]", &[]),
     (
         "own",
         "[values.KEY]\ntype = \"secret\"\nhelp = \"Another\"",
@@ -86,6 +87,10 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
     for (name, service, files) in IMAGES {
         let mut manifest = format!("{MANIFEST}{service}\n");
+        if *name == "sees" {
+            let run = "[container]\nmounts = [{ source = \"/run\", target = \"/run\", access = \"rw\" }]\n";
+            manifest = manifest.replace("[container]\n", run);
+        }
         if name.starts_with("strange") {
             manifest = manifest.replace("[container]\n", "[container]\npid = \"host\"\n");
         }
@@ -216,11 +221,33 @@ fn credentials(scene: &Scene<'_>) -> Result<()> {
                 );
             }
             guest.ok(&["systemctl", "reload", "creds.service"])?;
+            let place = "/run/credentials/creds.service";
+            let is = guest.sh(&format!("stat -c %u:%g {place} {place}/token"))?;
+            ensure!(
+                is == format!("{owner}\n{owner}"),
+                "after a reload they are {is}'s"
+            );
         }
         nowhere_else(guest, "creds")?;
         scene.uninstall("creds")?;
     }
-    of_the_units_own(scene)
+    of_the_units_own(scene)?;
+    where_the_host_has_them(scene)
+}
+
+/// A payload that sees the host's `/run` finds them there.
+fn where_the_host_has_them(scene: &Scene<'_>) -> Result<()> {
+    scene.install("sees", &[])?;
+    let script =
+        "env CREDENTIALS_DIRECTORY; show /run/credentials/sees.service/token; tell READY=1; wait";
+    scene.edit("sees", script, "")?;
+    let said = scene.restart("sees")?;
+    let expected = [
+        "CREDENTIALS_DIRECTORY=/run/credentials/sees.service",
+        "of-the-store",
+    ];
+    holds(&said, &expected)?;
+    scene.uninstall("sees")
 }
 
 /// The image's unit names them itself; the contract's secret is added.
