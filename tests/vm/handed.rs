@@ -1,39 +1,21 @@
 //! What systemd hands a service reaches the payload: credentials, stored descriptors, sockets.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Guest, Suite};
+use crate::images;
 use crate::product::{self, UP};
+use crate::scene::{self, Image, Scene};
 use crate::story::{Story, Told};
-use crate::{fidelity, images};
 
 /// The stories of this file.
 pub(crate) const STORIES: &[Told] = &[
     ("handed-trixie", |story| handed(story, Suite::Trixie)),
     ("handed-bookworm", |story| handed(story, Suite::Bookworm)),
 ];
-
-const MANIFEST: &str = r#"contract = 1
-description = "What is handed in"
-
-[values.SCRIPT]
-type = "string"
-default = "tell READY=1; wait"
-help = "What it does, step by step"
-
-[values.USER]
-type = "string"
-default = "user"
-help = "Whom it runs as"
-
-[container]
-user = "{{USER}}"
-env = { SCRIPT = "{{SCRIPT}}" }
-
-[service]
-type = "notify"
-reload = "SIGHUP"
-"#;
 
 /// What shows what, by the names of `fidelity/table.rs`.
 type Row = (fn(&Scene<'_>) -> Result<()>, &'static [&'static str]);
@@ -50,12 +32,12 @@ LoadCredentialEncrypted=sealed:/etc/cred-sealed
 SetCredential=set:of-the-unit
 ";
 
-/// The images: name, what follows in `[service]` and after it, and their files.
-type Image = (
-    &'static str,
-    &'static str,
-    &'static [(&'static str, &'static str)],
-);
+/// What all of them say; what else stands in `[service]` follows.
+const SERVICE: &str = "type = \"notify\"\nreload = \"SIGHUP\"";
+
+/// What one sees of the host beside its data, and what another has of it.
+const SEES: &str = "mounts = [{ source = \"/run\", target = \"/run\", access = \"rw\" }, ";
+const STRANGE: &str = "[container]\npid = \"host\"";
 
 const IMAGES: &[Image] = &[
     ("creds", "credentials = [\"token\"]", &[]),
@@ -86,15 +68,14 @@ const IMAGES: &[Image] = &[
 fn handed(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
     for (name, service, files) in IMAGES {
-        let mut manifest = format!("{MANIFEST}{service}\n");
-        if *name == "sees" {
-            let run = "[container]\nmounts = [{ source = \"/run\", target = \"/run\", access = \"rw\" }]\n";
-            manifest = manifest.replace("[container]\n", run);
-        }
-        if name.starts_with("strange") {
-            manifest = manifest.replace("[container]\n", "[container]\npid = \"host\"\n");
-        }
-        images::add(&of(suite, name), &manifest, files)?;
+        let (found, container) = match *name {
+            "sees" => ("mounts = [", SEES),
+            "strange" | "stranger" => ("[container]", STRANGE),
+            _ => ("", ""),
+        };
+        let manifest = scene::MANIFEST.replacen(found, container, 1);
+        let manifest = format!("{manifest}{SERVICE}\n{service}\n");
+        images::add(&scene::of(suite, name), &manifest, files)?;
     }
     for runtime in product::runtimes(suite)? {
         let scene = Scene {
@@ -110,69 +91,16 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
         ];
         for (show, checks) in rows {
             show(&scene).with_context(|| format!("{checks:?} with {runtime}"))?;
-            fidelity::shown(suite, runtime, checks)?;
+            scene.shown(checks)?;
         }
     }
     Ok(())
 }
 
-/// The guests of both suites see one directory.
-pub(crate) fn of(suite: Suite, image: &str) -> String {
-    format!("{image}-{}", suite.name())
-}
-
-/// A guest, and the runtime whose turn it is.
-pub(crate) struct Scene<'a> {
-    pub(crate) guest: &'a Guest,
-    pub(crate) suite: Suite,
-    pub(crate) runtime: &'a str,
-}
-
-impl Scene<'_> {
-    /// Installs an image under its name, not started.
-    pub(crate) fn install(&self, name: &str, more: &[&str]) -> Result<()> {
-        let image = product::image(&of(self.suite, name));
-        let args = [
-            "install",
-            "--name",
-            name,
-            "--runtime",
-            self.runtime,
-            "--no-enable",
-        ];
-        product::does(self.guest, &[&args[..], more, &[&image]].concat())?;
-        Ok(())
-    }
-
-    pub(crate) fn uninstall(&self, name: &str) -> Result<()> {
-        let unit = format!("{name}.service");
-        self.guest.ok(&["systemctl", "revert", "--quiet", &unit])?;
-        product::does(self.guest, &["uninstall", name])?;
-        product::is_gone(self.guest, &[name])
-    }
-
-    /// Starts the unit anew; what its payload has said until it was ready.
-    pub(crate) fn restart(&self, name: &str) -> Result<String> {
-        let unit = format!("{name}.service");
-        self.guest.ok(&["systemctl", "restart", &unit])?;
-        self.guest.wait_active(&unit, UP)?;
-        self.said(name)
-    }
-
-    /// What has been said since the unit's last start.
-    fn said(&self, name: &str) -> Result<String> {
-        let id = self
-            .guest
-            .property(&format!("{name}.service"), "InvocationID")?;
-        self.guest
-            .messages(&[&format!("_SYSTEMD_INVOCATION_ID={id}")])
-    }
-
-    /// Gives the unit a drop-in: what its payload does, and lines.
-    fn edit(&self, name: &str, script: &str, lines: &str) -> Result<()> {
-        let text = format!("[Service]\nEnvironment=\"SCRIPT={script}\"\nRestart=no\n{lines}");
-        product::edit(self.guest, &format!("{name}.service"), &text)
-    }
+/// Starts it anew; what it has said until it was ready.
+pub(crate) fn says(scene: &Scene<'_>, name: &str) -> Result<String> {
+    scene.restart(name)?;
+    scene.said(name)
 }
 
 /// `said` holds these lines.
@@ -202,8 +130,10 @@ fn credentials(scene: &Scene<'_>) -> Result<()> {
     for (user, owner) in [("user", "1000:1000"), ("0", "0:0")] {
         scene.install("creds", &["--set", &format!("USER={user}")])?;
         scene.edit("creds", script, lines)?;
-        for _start in 0..2 {
-            let said = scene.restart("creds")?;
+        // What systemd does at a second start, it does for each.
+        let starts = if user == "0" { 1 } else { 2 };
+        for _start in 0..starts {
+            let said = says(scene, "creds")?;
             let expected = [
                 "CREDENTIALS_DIRECTORY=/run/credentials",
                 "of-the-store",
@@ -241,7 +171,7 @@ fn where_the_host_has_them(scene: &Scene<'_>) -> Result<()> {
     let script =
         "env CREDENTIALS_DIRECTORY; show /run/credentials/sees.service/token; tell READY=1; wait";
     scene.edit("sees", script, "")?;
-    let said = scene.restart("sees")?;
+    let said = says(scene, "sees")?;
     let expected = [
         "CREDENTIALS_DIRECTORY=/run/credentials/sees.service",
         "of-the-store",
@@ -256,7 +186,7 @@ fn of_the_units_own(scene: &Scene<'_>) -> Result<()> {
         mirror /run/credentials/set; show /run/credentials/KEY; tell READY=1; wait";
     let script = format!("SCRIPT={script}");
     scene.install("own", &["--set", &script, "--secret=KEY=/etc/cred-key"])?;
-    let said = scene.restart("own")?;
+    let said = says(scene, "own")?;
     let expected = [
         "of-a-file",
         "of-a-sealed-file",
@@ -286,34 +216,22 @@ fn stores(scene: &Scene<'_>) -> Result<()> {
             "env FDSTORE; recall; store kept one two; store other three; tell READY=1; wait",
             "",
         )?;
-        let said = scene.restart("stores")?;
+        let said = says(scene, "stores")?;
         ensure!(!said.contains("kept"), "{said}");
         // systemd reads what a payload sends in order, and READY came last.
-        scene.count_stored("2")?;
+        scene.has("stores", &[("NFileDescriptorStore", "2")])?;
         scene.edit("stores", "recall; tell READY=1; wait", "")?;
         for _start in 0..2 {
-            let said = scene.restart("stores")?;
+            let said = says(scene, "stores")?;
             holds(&said, &["kept: one two", "other: three"])?;
-            scene.count_stored("2")?;
+            scene.has("stores", &[("NFileDescriptorStore", "2")])?;
         }
         scene.guest.ok(&["systemctl", "stop", "stores.service"])?;
-        scene.count_stored("0")?;
+        // systemd closes them some time after the stop.
+        scene.wait("stores", "NFileDescriptorStore", "0")?;
         scene.uninstall("stores")?;
     }
     Ok(())
-}
-
-impl Scene<'_> {
-    fn count_stored(&self, wanted: &str) -> Result<()> {
-        let count = self
-            .guest
-            .property("stores.service", "NFileDescriptorStore")?;
-        ensure!(
-            count == wanted,
-            "{count} descriptors are stored, not {wanted}"
-        );
-        Ok(())
-    }
 }
 
 /// Three sockets of two units: whoever connects first starts the container and is answered by the payload itself.
@@ -344,8 +262,7 @@ fn serves(scene: &Scene<'_>) -> Result<()> {
                 answer == name,
                 "the first answer is `{answer}`, not `{name}`"
             );
-            product::holds_payload_alone(guest, "serves", "payload")?;
-            product::nothing_resident(guest)?;
+            is_left_alone(guest)?;
             let again = asks(guest, &["http://127.0.0.1:7001/"])?;
             ensure!(again == "web", "port 7001 is `{again}`");
             guest.ok(&["systemctl", "stop", "serves.service"])?;
@@ -357,13 +274,26 @@ fn serves(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The payload may answer before the launcher has ended; then it is alone.
+fn is_left_alone(guest: &Guest) -> Result<()> {
+    let end = Instant::now() + UP;
+    loop {
+        let alone = product::holds_payload_alone(guest, "serves", "payload")
+            .and_then(|_main| product::nothing_resident(guest));
+        if alone.is_ok() || Instant::now() > end {
+            return alone;
+        }
+        sleep(Duration::from_millis(50));
+    }
+}
+
 /// A payload that has the host's process ids cannot be told that sockets are for it.
 fn refuses_sockets(scene: &Scene<'_>) -> Result<()> {
     for (name, what) in [
         ("strange", "manifest.toml: service.sockets: `admin.socket`"),
         ("stranger", "`socket.hbs`"),
     ] {
-        let image = product::image(&of(scene.suite, name));
+        let image = product::image(&scene::of(scene.suite, name));
         let said = format!("{what}: a payload with the host's process ids takes no sockets");
         product::refuses(
             scene.guest,

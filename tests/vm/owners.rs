@@ -3,9 +3,10 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::Suite;
-use crate::handed::{self, Scene};
+use crate::handed::says;
+use crate::scene::{self, Scene};
 use crate::story::{Story, Told};
-use crate::{fidelity, images, product};
+use crate::{images, product};
 
 /// The stories of this file.
 pub(crate) const STORIES: &[Told] = &[
@@ -81,9 +82,9 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
             "root:x:0:\nuser:x:1000:\nextra:x:2000:user\nmore:x:2001:user\n",
         ),
     ];
-    images::add(&handed::of(suite, "mine"), MANIFEST, &files)?;
+    images::add(&scene::of(suite, "mine"), MANIFEST, &files)?;
     let shared = MANIFEST.replace("runtime = [{ name = \"{{name}}\" }]", SHARED);
-    images::add(&handed::of(suite, "ours"), &shared, &files)?;
+    images::add(&scene::of(suite, "ours"), &shared, &files)?;
     for runtime in product::runtimes(suite)? {
         let scene = Scene {
             guest: &guest,
@@ -102,7 +103,7 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
             "directories.root",
             "directories.user",
         ];
-        fidelity::shown(suite, runtime, &checks)?;
+        scene.shown(&checks)?;
     }
     Ok(())
 }
@@ -131,7 +132,7 @@ fn is_whom(scene: &Scene<'_>, (user, uid, gid, groups): &(&str, &str, &str, &str
     // What systemd does at a second start is the same for every user that is not root.
     let starts = if ["0", "user"].contains(user) { 2 } else { 1 };
     for _start in 0..starts {
-        let said = scene.restart("mine")?;
+        let said = says(scene, "mine")?;
         for (key, wanted) in [
             ("Uid:", [*uid; 4].join(" ")),
             ("Gid:", [*gid; 4].join(" ")),
@@ -210,7 +211,7 @@ fn owns_outside(scene: &Scene<'_>, name: &str, owner: &str) -> Result<()> {
 fn is_kept(scene: &Scene<'_>) -> Result<()> {
     for (user, owner) in [("0", "0:0"), ("user", "1000:1000")] {
         install(scene, "ours", user)?;
-        owns_inside(&scene.restart("ours")?, owner)?;
+        owns_inside(&says(scene, "ours")?, owner)?;
         scene.guest.ok(&["systemctl", "reload", "ours.service"])?;
         owns_outside(scene, "ours", owner)?;
         scene.guest.ok(&["systemctl", "stop", "ours.service"])?;

@@ -7,7 +7,7 @@ use crate::product::{self, UP};
 use crate::{fidelity, images};
 
 /// What the manifest of each image begins with; what follows is in `[service]`.
-const MANIFEST: &str = r#"contract = 1
+pub(crate) const MANIFEST: &str = r#"contract = 1
 description = "Payload of a story"
 
 [values.SCRIPT]
@@ -52,7 +52,8 @@ pub(crate) fn make(suite: Suite, all: &[Image]) -> Result<()> {
     Ok(())
 }
 
-fn of(suite: Suite, image: &str) -> String {
+/// What an image is called for the guest of a suite.
+pub(crate) fn of(suite: Suite, image: &str) -> String {
     format!("{image}-{}", suite.name())
 }
 
