@@ -22,8 +22,10 @@ mod httpd;
 mod images;
 mod inside;
 mod journal;
+mod killed;
 mod limits;
 mod machine;
+mod operated;
 mod owners;
 mod power;
 mod product;
@@ -64,6 +66,8 @@ fn main() -> ExitCode {
         early::STORIES,
         secrets::STORIES,
         owners::STORIES,
+        operated::STORIES,
+        killed::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,

@@ -21,6 +21,8 @@
 //! | `await FILE` | waits until FILE is there |
 //! | `wait` | waits for SIGTERM |
 //! | `obey FILE` | waits until FILE is there, takes it away, and does the step that is in it |
+//! | `mount DIRECTORY` | mounts something there, and writes `mounted DIRECTORY` |
+//! | `open FILE` | opens it, and writes `opened FILE` |
 //! | `heed SIGNAL` | waits for the signal of that number |
 //! | `pause MS` | waits so many milliseconds |
 //! | `grow MIB` | takes so much memory and writes to all of it |
@@ -37,6 +39,7 @@
     reason = "it runs alone in a container and speaks to the journal"
 )]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{IoSlice, IsTerminal as _, Read as _, Seek as _, Write as _};
 use std::mem::MaybeUninit;
@@ -54,6 +57,7 @@ use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, accept, sendmsg};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use rustix::time::{ClockId, clock_gettime};
@@ -92,20 +96,6 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
     match verb {
         "say" => println!("{rest}"),
         "env" => println!("{rest}={}", std::env::var(rest)?),
-        "show" => print!("{}", std::fs::read_to_string(rest)?),
-        "mirror" => {
-            let text = std::fs::read_to_string(rest)?;
-            println!(
-                "{}",
-                text.trim_end().chars().rev().take(100).collect::<String>()
-            );
-        }
-        "make" => drop(File::create(rest)?),
-        "owner" => {
-            let found = std::fs::metadata(rest)?;
-            let mode = found.mode() & 0o7777;
-            println!("{rest} {}:{} {mode:o}", found.uid(), found.gid());
-        }
         "terminal" => println!("terminal={}", std::io::stdin().is_terminal()),
         "complain" => eprintln!("{rest}"),
         "tell" => tell(rest)?,
@@ -146,6 +136,36 @@ fn carry_out(verb: &str, rest: &str, stopped: &AtomicBool) -> Result<()> {
         "pause" => sleep(Duration::from_millis(rest.parse()?)),
         "grow" => grow(rest.parse()?),
         "tasks" => println!("tasks={}", tasks(rest.parse()?)),
+        _ => return touch(verb, rest),
+    }
+    Ok(())
+}
+
+/// The steps that do something with a file or a directory.
+fn touch(verb: &str, rest: &str) -> Result<()> {
+    match verb {
+        "show" => print!("{}", std::fs::read_to_string(rest)?),
+        "mirror" => {
+            let text = std::fs::read_to_string(rest)?;
+            println!(
+                "{}",
+                text.trim_end().chars().rev().take(100).collect::<String>()
+            );
+        }
+        "make" => drop(File::create(rest)?),
+        "owner" => {
+            let found = std::fs::metadata(rest)?;
+            let mode = found.mode() & 0o7777;
+            println!("{rest} {}:{} {mode:o}", found.uid(), found.gid());
+        }
+        "mount" => {
+            mount("inside", rest, "tmpfs", MountFlags::empty(), None::<&CStr>)?;
+            println!("mounted {rest}");
+        }
+        "open" => {
+            File::open(rest)?;
+            println!("opened {rest}");
+        }
         _ => println!("no step `{verb}`"),
     }
     Ok(())
