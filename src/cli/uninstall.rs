@@ -49,7 +49,7 @@ fn text(outcome: &Outcome) -> String {
     }
     for process in &outcome.left_running {
         lines.push(if outcome.dry_run {
-            format!("a stop would not end {process}: uninstalling needs `--force`")
+            format!("would not end {process}: without `--force` that is refused")
         } else {
             format!("still running: {process}, from files that are removed")
         });

@@ -66,7 +66,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         .filter(|name| going.contains(name))
         .filter_map(|name| records.iter().find(|r| r.name == *name))
         .collect();
-    if !request.force {
+    if !request.force && !request.dry_run {
         refuse_if_outlived(host, &leaving)?;
     }
     // What stays may now miss a requirement; with `--force` that is what was asked for.

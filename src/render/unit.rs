@@ -137,7 +137,7 @@ impl Parts<'_> {
                 KillMode::Mixed => "mixed",
                 KillMode::Process => "process",
             },
-            oom_policy: oom_policy(service.kill_mode),
+            oom_policy: oom_policy(start.kill_mode),
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= SUBGROUPS).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,

@@ -34,6 +34,7 @@ pub(crate) fn live(root: &Root) -> Result<Live> {
                 Finish::Current { name, generation } => {
                     links.insert(name, generation);
                 }
+                Finish::Lived { .. } => {}
                 Finish::Forget { name } => {
                     links.remove(&name);
                 }

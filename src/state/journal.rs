@@ -46,7 +46,12 @@ pub(crate) enum Line {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finish {
-    /// `current` is pointed at the generation, and what happened is added to what the container has been through.
+    /// What happened is added to what the container has been through.
+    Lived {
+        /// The container.
+        name: ContainerName,
+    },
+    /// `current` is pointed at the generation.
     Current {
         /// The container.
         name: ContainerName,
@@ -144,8 +149,8 @@ impl Unfinished {
 pub(crate) fn complete(root: &Root, finish: &[Finish]) -> Result<()> {
     for item in finish {
         match item {
+            Finish::Lived { name } => Lifecycle::take_place(root, name)?,
             Finish::Current { name, generation } => {
-                Lifecycle::come(root, name)?;
                 deployment::point_current(root, name, *generation)?;
             }
             Finish::Forget { name } => {

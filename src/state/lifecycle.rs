@@ -126,24 +126,24 @@ impl Lifecycle {
     }
 
     /// Where a transaction lays what takes its place when it is committed.
-    pub(crate) fn coming(name: &ContainerName) -> PathBuf {
+    pub(crate) fn pending(name: &ContainerName) -> PathBuf {
         deployment::container_dir(name).join("lifecycle.next")
     }
 
     /// After a commit, repeatable: what was laid beside it takes its place.
-    pub(crate) fn come(root: &Root, name: &ContainerName) -> Result<()> {
-        let coming = Self::coming(name);
-        if root.kind(&coming)?.is_some() {
-            root.rename(coming, Self::path(name))?;
+    pub(crate) fn take_place(root: &Root, name: &ContainerName) -> Result<()> {
+        let pending = Self::pending(name);
+        if root.kind(&pending)?.is_some() {
+            root.rename(pending, Self::path(name))?;
         }
         Ok(())
     }
 
     /// The text as the last committed transaction has it.
-    fn text(root: &Root, name: &ContainerName) -> Result<Option<String>> {
+    fn committed_text(root: &Root, name: &ContainerName) -> Result<Option<String>> {
         let unfinished = Unfinished::find(root).ok().flatten();
         if unfinished.is_some_and(|found| found.finish.is_some())
-            && let Some(text) = root.read_text(Self::coming(name))?
+            && let Some(text) = root.read_text(Self::pending(name))?
         {
             return Ok(Some(text));
         }
@@ -153,7 +153,7 @@ impl Lifecycle {
     /// Reads a container's; one that has none yet has lived through nothing.
     pub fn read(root: &Root, name: &ContainerName) -> Result<Self> {
         let path = Self::path(name);
-        let Some(text) = Self::text(root, name)? else {
+        let Some(text) = Self::committed_text(root, name)? else {
             return Ok(Self::default());
         };
         let reading = || format!("reading `{}`", path.display());

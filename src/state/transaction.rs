@@ -121,7 +121,7 @@ impl<'a> Transaction<'a> {
 
     /// Lays what a container has been through then beside what it has been through by now; the commit makes it so.
     pub fn live(&mut self, name: &ContainerName, life: &Lifecycle) -> Result<()> {
-        let path = Lifecycle::coming(name);
+        let path = Lifecycle::pending(name);
         self.write(&path, life.to_text()?.as_bytes(), MODE)
     }
 

@@ -4,7 +4,7 @@
 mod reach;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::Result;
 use schemars::JsonSchema;
@@ -65,7 +65,8 @@ pub struct Step {
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let all = state::visible(host.root, &|text| host.report.note(text))?;
     let mut records = Vec::new();
-    for name in &request.names {
+    let names: BTreeSet<&ContainerName> = request.names.iter().collect();
+    for name in names {
         records.push(state::require(host.root, name)?);
     }
     if request.names.is_empty() {
@@ -137,16 +138,16 @@ fn notes(host: &Host, walk: &Walk) -> Vec<String> {
 }
 
 impl Finding {
-    /// Whether the first step is one that the image takes.
+    /// Whether the image itself says just this; what lies behind something else that it asks for it did not ask for.
     fn is_asked_by(&self, own: &Wiring) -> bool {
-        let Some(step) = self.path.get(1) else {
+        let [_, step] = &self.path[..] else {
             return false;
         };
-        let by_unit = own.units.iter().any(|(_, unit)| unit.as_str() == step.name);
-        let of_programs = own.programs.iter();
-        by_unit
-            || of_programs
-                .filter_map(|(_, argv)| Reach::of_program(argv))
-                .any(|reach| reach == self.reaches)
+        let is = |by: &str, name: &str| by == step.by && name == step.name;
+        own.units.iter().any(|(by, unit)| is(by, unit.as_str()))
+            || own
+                .programs
+                .iter()
+                .any(|(by, argv)| is(by, &argv.join(" ")))
     }
 }

@@ -30,7 +30,7 @@ const NETWORK: [&str; 6] = [
 ];
 
 /// Programs, and what they reach.
-const PROGRAMS: [(&str, Reach); 14] = [
+const PROGRAMS: [(&str, Reach); 12] = [
     ("bedplate", Reach::Bedplate),
     ("skopeo", Reach::Registry),
     ("podman", Reach::Registry),
@@ -43,8 +43,6 @@ const PROGRAMS: [(&str, Reach); 14] = [
     ("wget", Reach::Network),
     ("nm-online", Reach::Network),
     ("systemd-networkd-wait-online", Reach::Network),
-    ("daemon-reload", Reach::Reload),
-    ("daemon-reexec", Reach::Reload),
 ];
 
 impl Reach {
@@ -56,16 +54,61 @@ impl Reach {
         (waits || NETWORK.contains(&unit.as_str())).then_some(Self::Network)
     }
 
-    /// What a command line reaches, by the programs that it names: its own, and those that it hands to a shell.
+    /// What a command line reaches, by the programs that it names: its own, and those that it hands to a shell or to a
+    /// program that runs others.
     pub(super) fn of_program(argv: &[String]) -> Option<Self> {
-        let apart = |c: char| c.is_whitespace() || ";|&()'\"`".contains(c);
-        let words = argv.iter().flat_map(|word| word.split(apart));
-        let mut names = words.map(|word| word.rsplit_once('/').map_or(word, |(_, name)| name));
-        names.find_map(|name| {
-            let known = PROGRAMS.iter().find(|(program, _)| *program == name);
-            known.map(|(_, reach)| *reach)
+        let words: Vec<&str> = argv
+            .iter()
+            .flat_map(|word| word.split_whitespace())
+            .collect();
+        let runs_others = |word: &&str| RUNNERS.contains(&base(word));
+        if !words.first().is_some_and(runs_others) {
+            return Self::of_command(&words);
+        }
+        let script = words.join(" ");
+        let mut commands = script.split(|c: char| ";|&(){}'\"`\n".contains(c));
+        commands.find_map(|command| {
+            let words: Vec<&str> = command.split_whitespace().skip_while(before).collect();
+            Self::of_command(&words)
         })
     }
+
+    /// What the program at the beginning reaches.
+    fn of_command(words: &[&str]) -> Option<Self> {
+        let (program, arguments) = words.split_first()?;
+        let program = base(program);
+        if program == "systemctl" {
+            let reads_again = |word: &&str| ["daemon-reload", "daemon-reexec"].contains(word);
+            return arguments.iter().any(reads_again).then_some(Self::Reload);
+        }
+        let known = PROGRAMS.iter().find(|(known, _)| *known == program);
+        known.map(|(_, reach)| *reach)
+    }
+}
+
+/// Programs that run others, shells among them.
+const RUNNERS: [&str; 12] = [
+    "sh", "bash", "dash", "env", "exec", "flock", "ionice", "nice", "nohup", "nsenter", "setsid",
+    "timeout",
+];
+
+/// Words of a shell, after which a command begins.
+const WORDS: [&str; 9] = [
+    "!", "if", "then", "elif", "else", "while", "until", "do", "command",
+];
+
+/// The name of a program, without the directory.
+fn base(word: &str) -> &str {
+    word.rsplit_once('/').map_or(word, |(_, name)| name)
+}
+
+/// Whether a word stands before the program: options, numbers, assignments, and what runs it.
+fn before(word: &&str) -> bool {
+    word.starts_with(['-', '+'])
+        || word.starts_with(|c: char| c.is_ascii_digit())
+        || word.contains('=')
+        || WORDS.contains(word)
+        || RUNNERS.contains(&base(word))
 }
 
 #[cfg(test)]
@@ -108,6 +151,15 @@ mod tests {
             ("systemctl daemon-reload", Some(Reach::Reload)),
             ("/usr/bin/curl http://x", Some(Reach::Network)),
             ("/usr/bin/env true", None),
+            ("/usr/bin/env A=b nice -n 5 wget x", Some(Reach::Network)),
+            (
+                "/bin/sh -c 'if ! bedplate list; then exit 1; fi'",
+                Some(Reach::Bedplate),
+            ),
+            ("/bin/mkdir -p /var/lib/docker", None),
+            ("/bin/chgrp docker /run/x.sock", None),
+            ("/bin/sh -c 'test -e /usr/bin/curl'", None),
+            ("systemctl start daemon", None),
         ] {
             let argv: Vec<String> = line.splitn(3, ' ').map(str::to_owned).collect();
             assert_eq!(Reach::of_program(&argv), reach, "{line}");

@@ -72,7 +72,7 @@ impl Walk<'_> {
         }
         for (by, unit) in &wiring.units {
             // What nobody waits for may itself wait as long as it likes.
-            if *by == AFTER && !at.awaited {
+            if *by == AFTER && (!at.awaited || is_of_timers(&at.unit, unit)) {
                 continue;
             }
             let judged_alone = self.ours.get(unit).is_some_and(|owner| owner != container);
@@ -96,12 +96,17 @@ impl Walk<'_> {
                 // The next boot reads the files, whether or not this systemd has.
                 let files = self.files.wiring(unit)?;
                 wiring.units.extend(files.units);
-                wiring.programs.extend(files.programs);
+                wiring.programs = files.programs;
             }
             self.known.insert(unit.clone(), wiring);
         }
         Ok(&self.known[unit])
     }
+}
+
+/// What systemd.timer(5) has every timer of the calendar start after, and nothing pulls in for it.
+fn is_of_timers(unit: &UnitName, after: &UnitName) -> bool {
+    unit.as_str().ends_with(".timer") && after.as_str() == "time-sync.target"
 }
 
 /// A unit on the way.

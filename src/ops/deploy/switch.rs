@@ -3,7 +3,7 @@
 
 use anyhow::{Result, anyhow};
 
-use crate::deployment::{self};
+use crate::deployment;
 use crate::hint::Hinted;
 use crate::name::UnitName;
 use crate::ops::Host;

@@ -29,6 +29,7 @@ pub(crate) struct Failed {
     /// The container that is to blame, where one is.
     pub(crate) culprit: Option<ContainerName>,
 }
+
 impl Switch {
     /// Makes the switch. `lives` is what the containers have been through when it is made.
     pub(crate) fn make(
@@ -266,11 +267,14 @@ impl Work<'_> {
     }
 
     fn finish(&self) -> Vec<Finish> {
-        let current = |m: &Move| Finish::Current {
+        let lived = self.moves.iter().map(|m| Finish::Lived {
+            name: m.from.name.clone(),
+        });
+        let current = self.moves.iter().map(|m| Finish::Current {
             name: m.from.name.clone(),
             generation: m.to.record().generation,
-        };
-        self.moves.iter().map(current).collect()
+        });
+        lived.chain(current).collect()
     }
 
     /// What became of a switch that was undone.

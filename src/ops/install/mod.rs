@@ -277,11 +277,12 @@ fn deploy(
 }
 
 fn finish(staged: &[Staged]) -> Vec<Finish> {
-    staged
-        .iter()
-        .map(|generation| Finish::Current {
-            name: generation.name.clone(),
-            generation: generation.generation,
-        })
-        .collect()
+    let lived = staged.iter().map(|generation| Finish::Lived {
+        name: generation.name.clone(),
+    });
+    let current = staged.iter().map(|generation| Finish::Current {
+        name: generation.name.clone(),
+        generation: generation.generation,
+    });
+    lived.chain(current).collect()
 }

@@ -7,14 +7,13 @@ use crate::contract::values::{Given, Recorded};
 use crate::contract::{self, Contract};
 use crate::deployment;
 use crate::hint::Hinted;
-use crate::name::Generation;
 use crate::ops::Host;
 use crate::ops::deploy::protection::Protected;
 use crate::ops::deploy::{Prepared, Preparing, SetGiven, secrets};
 use crate::ops::install::Request;
 use crate::ops::install::fetch::{Fetched, Source, fetch};
 use crate::runtime::Runtime;
-use crate::state::Record;
+use crate::state::{Lifecycle, Record};
 use crate::store::Store;
 
 /// One image of the set.
@@ -94,7 +93,10 @@ fn prepare(
     contract: &Contract,
     (given, dry_run): (&Given, bool),
 ) -> Result<Preparation> {
-    let id = (&one.name, Generation::FIRST);
+    // The first, unless something still runs from one that an undone install has left.
+    let root = preparing.host.root;
+    let generation = Lifecycle::default().next(root, &one.name)?;
+    let id = (&one.name, generation);
     let nothing = Recorded::default();
     let values = preparing.values(id, (&one.image, contract), &nothing, given)?;
     secrets::check(preparing.host, given)?;

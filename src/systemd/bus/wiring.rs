@@ -29,8 +29,13 @@ impl Bus {
             };
             let commands = Vec::<Command>::try_from(commands)
                 .with_context(|| format!("reading {directive}= of {unit}"))?;
-            let commands = commands.into_iter().map(|command| (directive, command.1));
-            wiring.programs.extend(commands);
+            for (program, mut argv, ..) in commands {
+                // The first word of argv may be any name, systemd.service(5) on `@`.
+                if let Some(first) = argv.first_mut() {
+                    *first = program;
+                }
+                wiring.programs.push((directive, argv));
+            }
         }
         let stale = map
             .get("NeedDaemonReload")
