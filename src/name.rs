@@ -125,9 +125,17 @@ impl UnitName {
 
     /// Whether it is a unit that mounts a file system.
     pub fn is_mount(&self) -> bool {
-        self.0
-            .rsplit_once('.')
-            .is_some_and(|(_, kind)| kind == "mount")
+        self.is_a("mount")
+    }
+
+    /// Whether it is a timer.
+    pub fn is_timer(&self) -> bool {
+        self.is_a("timer")
+    }
+
+    fn is_a(&self, kind: &str) -> bool {
+        let found = self.0.rsplit_once('.');
+        found.is_some_and(|(_, found)| found == kind)
     }
 
     /// Whether it is a service.

@@ -56,7 +56,8 @@ pub fn resolve_over(
             if declared.is_some_and(|declared| declared.kind == ValueType::Secret) {
                 resolving.take_secret(name, &value.origin);
             }
-        } else if declared.is_some() {
+        } else if declared.is_some_and(|declared| declared.kind != ValueType::Secret) {
+            // One that is a secret by now is not taken from where anybody may have read it.
             resolving.take(name, &value.origin, |kind| {
                 checked(kind, value.data.clone())
             });

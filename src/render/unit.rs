@@ -310,7 +310,7 @@ fn oom_policy(kill_mode: KillMode) -> &'static str {
     }
 }
 
-/// `Type=`. The launcher itself says that an `exec` payload has been started.
+/// `Type=`. The launcher itself says that the program of an `exec` payload runs.
 fn type_word(kind: ServiceType) -> &'static str {
     match kind {
         ServiceType::Notify | ServiceType::Exec => "notify",

@@ -74,6 +74,15 @@ impl Config {
         }
     }
 
+    /// Whether a security module is to give the payload a label or profile of its own.
+    pub(crate) fn is_relabelled(&self) -> bool {
+        let is_set = |pointer| {
+            let label = self.0.pointer(pointer).and_then(Value::as_str);
+            label.is_some_and(|label| !label.is_empty())
+        };
+        is_set("/process/selinuxLabel") || is_set("/process/apparmorProfile")
+    }
+
     /// The process ids that the payload sees.
     pub(crate) fn pids(&self) -> Pids {
         let namespaces = self

@@ -8,10 +8,11 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::Result;
 use nix::errno::Errno;
 use nix::libc::PTRACE_EVENT_EXEC;
 use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -31,8 +32,11 @@ pub(crate) struct Execution {
 /// What has become of it.
 enum Seen {
     Nothing,
+    /// Its program begins; it is stopped.
     Begun,
     Ended,
+    /// What cannot be followed, such as a stop of the whole process: it is watched no longer, and counts as begun.
+    Lost,
 }
 
 impl Execution {
@@ -45,24 +49,27 @@ impl Execution {
 
     /// Looks once. It has to be called again and again until [`Execution::finish`]: whatever happens to the process, a
     /// signal for one, stops it until then. When the program has begun it does `ready`, before the program does
-    /// anything.
+    /// anything. The only errors are those of `ready`: what is odd about a process is no reason to end it.
     pub(crate) fn follow(&mut self, ready: impl FnOnce() -> Result<()>) -> Result<()> {
         if self.over {
             return Ok(());
         }
-        match self.look()? {
+        let seen = self.look();
+        self.over = !matches!(seen, Seen::Nothing);
+        match seen {
             Seen::Begun => {
-                self.over = true;
                 let told = ready();
-                ptrace::detach(self.pid, None).context("letting the payload go on")?;
+                // Unless it has been killed meanwhile.
+                let _ = ptrace::detach(self.pid, None);
                 told
             }
-            // Without a program nothing is ready; systemd sees the end.
-            Seen::Ended => {
-                self.over = true;
-                Ok(())
+            Seen::Lost => {
+                // Where there is nothing to be let go it lives untraced, or has ended.
+                let lives = ptrace::detach(self.pid, None).is_ok() || kill(self.pid, None).is_ok();
+                if lives { ready() } else { Ok(()) }
             }
-            Seen::Nothing => Ok(()),
+            // Without a program nothing is ready; systemd sees the end.
+            Seen::Ended | Seen::Nothing => Ok(()),
         }
     }
 
@@ -82,27 +89,27 @@ impl Execution {
         }
     }
 
-    fn look(&self) -> Result<Seen> {
+    fn look(&self) -> Seen {
         let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
-        Ok(match waitpid(self.pid, Some(flags)) {
+        match waitpid(self.pid, Some(flags)) {
             Ok(WaitStatus::PtraceEvent(_, _, PTRACE_EVENT_EXEC)) => Seen::Begun,
-            // Any other event is a stop of the whole process, which is none of ours.
-            Ok(WaitStatus::PtraceEvent(..)) => self.proceed(None)?,
-            Ok(WaitStatus::Stopped(_, signal)) => self.proceed(Some(signal))?,
-            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) | Err(Errno::ECHILD) => {
-                Seen::Ended
-            }
-            Ok(_) | Err(Errno::EINTR) => Seen::Nothing,
-            Err(error) => return Err(anyhow!(error)).context("waiting for the payload's program"),
-        })
+            // It begins to be traced, or goes on after a stop of the whole process; the other way is not for us to hold.
+            Ok(WaitStatus::PtraceEvent(_, Signal::SIGTRAP, _)) => self.proceed(None),
+            Ok(WaitStatus::Stopped(_, signal)) => self.proceed(Some(signal)),
+            Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) => Seen::Ended,
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => Seen::Nothing,
+            // ECHILD: another thread of it has executed the program. EINVAL: a real-time signal, which has no name
+            // here and is lost.
+            Ok(_) | Err(_) => Seen::Lost,
+        }
     }
 
     /// Lets it go on with a signal that it was sent.
-    fn proceed(&self, signal: Option<nix::sys::signal::Signal>) -> Result<Seen> {
+    fn proceed(&self, signal: Option<Signal>) -> Seen {
         match ptrace::cont(self.pid, signal) {
             // Killed meanwhile.
-            Ok(()) | Err(Errno::ESRCH) => Ok(Seen::Nothing),
-            Err(error) => Err(anyhow!(error)).context("letting the payload go on"),
+            Ok(()) | Err(Errno::ESRCH) => Seen::Nothing,
+            Err(_) => Seen::Lost,
         }
     }
 }
@@ -160,6 +167,21 @@ mod tests {
         execution.finish(|| panic!("it has ended")).unwrap();
         // Its parent alone can have its status; here the parent is the watcher, who has had it.
         let _ = child.wait();
+    }
+
+    /// What cannot be followed is let go, and lives.
+    #[test]
+    fn a_signal_without_a_name_ends_the_watch() {
+        let (mut child, execution) = waiting("trap '' 37; kill -37 $$; read end; exec true");
+        let told = Cell::new(false);
+        execution
+            .finish(|| {
+                told.set(true);
+                Ok(())
+            })
+            .unwrap();
+        assert!(told.get());
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]

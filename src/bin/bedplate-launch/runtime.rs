@@ -74,12 +74,15 @@ impl Runtime<'_> {
         let doing = "starting";
         let mut call = self.call(&self.start_arguments());
         let mut running = call.spawn().map_err(|error| self.unusable(doing, error))?;
+        let mut told = Ok(());
         loop {
             let ended = running.try_wait().with_context(|| self.doing(doing))?;
             if let Some(status) = ended {
-                return self.judge(doing, status);
+                return self.judge(doing, status).and(told);
             }
-            meanwhile()?;
+            if told.is_ok() {
+                told = meanwhile();
+            }
             sleep(TICK);
         }
     }

@@ -70,7 +70,9 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
     let launched = manager
         .tell(&format!("MAINPID={pid}"))
         .and_then(|()| match channel {
-            _ if plan.service_type == ServiceType::Exec => execute(&runtime, pid, &manager),
+            _ if plan.service_type == ServiceType::Exec => {
+                start_until_begun(&runtime, pid, (&manager, config.is_relabelled()))
+            }
             Channel::Own(proxy) => runtime
                 .start()
                 .and_then(|()| proxy.forward(&payload, &manager)),
@@ -84,9 +86,20 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
 }
 
 /// Starts the payload, which is ready when its program runs. One that could not be executed never is.
-fn execute(runtime: &Runtime, payload: Pid, manager: &Manager) -> Result<()> {
+///
+/// One that a security module is to relabel is not watched: it might not let it be, and then the program fails.
+fn start_until_begun(
+    runtime: &Runtime,
+    payload: Pid,
+    (manager, relabelled): (&Manager, bool),
+) -> Result<()> {
     let ready = || manager.tell("READY=1");
-    let Some(mut execution) = Execution::watch(payload) else {
+    let watched = if relabelled {
+        None
+    } else {
+        Execution::watch(payload)
+    };
+    let Some(mut execution) = watched else {
         runtime.start()?;
         return ready();
     };

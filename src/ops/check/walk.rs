@@ -106,7 +106,7 @@ impl Walk<'_> {
 
 /// What systemd.timer(5) has every timer of the calendar start after, and nothing pulls in for it.
 fn is_of_timers(unit: &UnitName, after: &UnitName) -> bool {
-    unit.as_str().ends_with(".timer") && after.as_str() == "time-sync.target"
+    unit.is_timer() && after.as_str() == "time-sync.target"
 }
 
 /// A unit on the way.

@@ -10,6 +10,7 @@ use crate::contract::secret::Secret;
 use crate::contract::values::{Given, Recorded};
 use crate::deployment;
 use crate::hint::Hinted;
+use crate::host;
 use crate::ops::Host;
 use crate::state::Record;
 use crate::systemd::creds;
@@ -64,9 +65,11 @@ pub(crate) fn seal(
             .get(name)
             .map_or(content.len() / 4 * 3, |secret| secret.content().len());
         together += name.len() + size;
-        if together > TOGETHER {
+        // What was handed in until now will be again.
+        if together > TOGETHER && !given.is_empty() {
             bail!(
-                "the secrets are larger than 1 MiB together, the most that systemd hands to a service"
+                "the secrets are larger than 1 MiB together, the most that systemd hands to a service: {}",
+                values.secrets().collect::<Vec<_>>().join(", ")
             );
         }
         sealed.insert(name.to_owned(), content);
@@ -81,15 +84,25 @@ fn kept(host: &Host, record: &Record, name: &str) -> Result<Vec<u8>> {
         .root
         .read(&path)
         .with_context(|| format!("reading `{}`", path.display()))?;
-    content
-        .ok_or_else(|| {
-            anyhow!(
-                "the secret `{name}` of generation {} is lost",
-                record.generation
-            )
-        })
+    let sum = record
+        .rendered
+        .get(&deployment::secret(name).display().to_string());
+    let wrong = match &content {
+        None => Some("lost"),
+        Some(content) => sum
+            .is_some_and(|sum| host::checksum(content) != *sum)
+            .then_some("damaged"),
+    };
+    match (content, wrong) {
+        (Some(content), None) => Ok(content),
+        (_, wrong) => Err(anyhow!(
+            "the secret `{name}` of generation {} is {}",
+            record.generation,
+            wrong.unwrap_or("lost")
+        ))
         .hint(format!(
             "give it again: `bedplate update {} --secret {name}=FILE`",
             record.name
-        ))
+        )),
+    }
 }
