@@ -137,7 +137,7 @@ impl Parts<'_> {
                 KillMode::Mixed => "mixed",
                 KillMode::Process => "process",
             },
-            oom_policy: oom_policy(start.kill_mode),
+            oom_policy: oom_policy(service.kill_mode),
             stop_signal: self.stop_signal()?,
             subgroup: (subject.systemd >= SUBGROUPS).then_some("supervisor"),
             runtime_directories: self.runtime_directories()?,
@@ -302,7 +302,8 @@ fn notify_access(kind: ServiceType, notify: Notify) -> Option<&'static str> {
 }
 
 /// `OOMPolicy=`, which systemd would take to be `continue` for its `Delegate=`: a service of which the kernel has killed
-/// a part ends and starts again, as any other does by default. What a daemon leaves running at a stop outlives that, too.
+/// a part ends and starts again, as any other does by default. What a daemon is meant to leave running at a stop outlives
+/// that too, also where systemd is too old for the first.
 fn oom_policy(kill_mode: KillMode) -> &'static str {
     match kill_mode {
         KillMode::Mixed => "stop",
