@@ -295,6 +295,39 @@ mod tests {
         assert_eq!(values.get("TLS"), None);
     }
 
+    /// What was given in the open before the image called it a secret is asked for anew.
+    #[test]
+    fn a_value_becomes_a_secret() {
+        let manifest = |kind: &str| {
+            let text = format!(
+                "contract = 1\nvalues.KEY = {{ type = '{kind}', required = true, help = 'x' }}"
+            );
+            parse::manifest(&text).unwrap()
+        };
+        let values = resolve(
+            &manifest("string"),
+            &set(&[("KEY", "v")]),
+            &builtins::sample(),
+        );
+        let recorded = values.unwrap().to_record();
+        let over = |kind| {
+            resolve_over(
+                &recorded,
+                &manifest(kind),
+                &Given::default(),
+                &builtins::sample(),
+            )
+        };
+        assert!(over("string").is_ok());
+        let error = over("secret").unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "`KEY`: a value is required: a secret: x"
+        );
+        let hints = crate::hint::hints(&error);
+        assert_eq!(hints[0].0, "give it as in `--secret KEY=FILE`");
+    }
+
     #[test]
     fn all_problems_are_told_at_once() {
         let mut given = set(&[
