@@ -504,6 +504,12 @@ fn the_contract_of_an_image() {
             "A unit that the image ships is none.",
             Image::new(PLAIN).file("exports/socket.hbs", "ListenStream=80\n"),
         ),
+        (
+            "The image asks for sockets and for the host's process ids.",
+            Image::new(
+                "contract = 1\n[container]\npid = 'host'\n[service]\nsockets = ['admin.socket']\n",
+            ),
+        ),
         ("`config.json.hbs` is no JSON.", own("{")),
         (
             "`config.json.hbs` is no OCI configuration.",
