@@ -9,7 +9,7 @@ use crate::story::Story;
 use crate::{host, images};
 
 /// Within which a command of bedplate must have ended, images and starts included.
-const COMMAND: Duration = Duration::from_mins(3);
+pub(crate) const COMMAND: Duration = Duration::from_mins(3);
 
 /// Within which a unit must be up that nothing holds up.
 pub(crate) const UP: Duration = Duration::from_secs(40);

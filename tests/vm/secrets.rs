@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Guest, Output, Suite};
-use crate::product::{self, UP};
+use crate::product::{self, COMMAND, UP};
 use crate::story::{Story, Told};
 use crate::{fidelity, host, images};
 
@@ -102,7 +102,7 @@ fn gives(guest: &Guest, args: &[&str], secret: &str) -> Result<Output> {
         "PATH=/opt/spy:/usr/sbin:/usr/bin:/sbin:/bin",
         "bedplate",
     ];
-    let output = guest.run_with(&[&spied[..], args].concat(), UP, secret.as_bytes())?;
+    let output = guest.run_with(&[&spied[..], args].concat(), COMMAND, secret.as_bytes())?;
     ensure!(output.status == 0, "bedplate {args:?}: {output:?}");
     for (secret, _) in [FIRST, SECOND] {
         let clear = output.stdout.contains(secret) || output.stderr.contains(secret);
@@ -264,7 +264,7 @@ fn the_largest(guest: &Guest) -> Result<()> {
     ])?;
     ensure!(size == large.len().to_string(), "{size}");
     let args = ["bedplate", "update", "vault", "--secret=TOKEN=-"];
-    let output = guest.run_with(&args, UP, large.as_bytes())?;
+    let output = guest.run_with(&args, COMMAND, large.as_bytes())?;
     let said = "the secrets are larger than 1 MiB together";
     ensure!(
         output.status == 1 && output.stderr.contains(said),
