@@ -7,6 +7,7 @@
 
 mod boot;
 mod cluster;
+mod cold;
 mod composefs;
 mod crash;
 mod cri;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
     // The longest first: two of them run side by side.
     let lists = [
         power::STORIES,
+        cold::STORIES,
         limits::STORIES,
         verity::STORIES,
         cluster::STORIES,

@@ -43,9 +43,6 @@ const MACHINE: &[&str] = &[
     "-no-reboot",
     "-kernel",
     "vmlinuz",
-    "-append",
-    "root=/dev/nvme0n1 rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off audit=0 panic=-1 \
-     random.trust_cpu=on",
     "-serial",
     "file:console",
     "-drive",
@@ -62,12 +59,20 @@ const MACHINE: &[&str] = &[
     "virtserialport,chardev=agent,name=agent",
 ];
 
+/// What its kernel is told.
+const KERNEL: &str = "root=/dev/nvme0n1 console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off audit=0 panic=-1 \
+     random.trust_cpu=on";
+
 /// A machine of a story, up or off.
 #[derive(Debug)]
 pub(crate) struct Computer {
     dir: PathBuf,
     /// Disks beside its own, by serial number.
     logged: Vec<&'static str>,
+    /// The same, of which nothing is written down.
+    plain: Vec<&'static str>,
+    /// How the kernel mounts its root.
+    root: &'static str,
     up: Option<Up>,
 }
 
@@ -101,10 +106,11 @@ impl Computer {
         // Sparse: what it holds is what it takes.
         let argv = ["-q", "-O", "^has_journal", "-d", &share, "host.img", "1G"];
         host::output_in(&dir, "mkfs.ext4", &argv)?;
-        let logged = Vec::new();
         Ok(Self {
             dir,
-            logged,
+            logged: Vec::new(),
+            plain: Vec::new(),
+            root: "rw",
             up: None,
         })
     }
@@ -128,7 +134,50 @@ impl Computer {
         Ok(())
     }
 
-    /// qemu's options for it.
+    /// Gives it another disk, with an empty file system.
+    pub(crate) fn add_disk(&mut self, name: &'static str, size: &str) -> Result<()> {
+        let image = format!("{name}.img");
+        host::output_in(&self.dir, "mkfs.ext4", &["-q", &image, size])?;
+        self.plain.push(name);
+        Ok(())
+    }
+
+    /// Runs lines of shell on the host while the machine is off: `$root` is where its disk is mounted for them,
+    /// `$images` where the images lie, and `bedplate` works on the one. They take a fraction of what they would inside.
+    pub(crate) fn prepare(&self, script: &str) -> Result<()> {
+        ensure!(self.up.is_none(), "the machine is up");
+        let head = r#"bedplate() { "$BEDPLATE" --root="$root" "$@"; }
+            mkdir -p root
+            root=$PWD/root
+            mount -o loop disk.img "$root""#;
+        let mut command = Command::new("timeout");
+        command
+            .args(["240", "unshare", "--mount", "--propagation", "private"])
+            .args(["bash", "-euo", "pipefail", "-c"])
+            .arg(format!("{head}\n{script}\numount --recursive \"$root\""))
+            .current_dir(&self.dir)
+            .env("BEDPLATE", host::BEDPLATE)
+            .env("images", images::small()?)
+            .stdin(Stdio::null());
+        let output = command.output().context("preparing the disk")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {said}", output.status);
+        Ok(())
+    }
+
+    /// Has its root mounted read-only from its next start on.
+    pub(crate) fn read_only(&mut self) {
+        self.root = "ro";
+    }
+
+    /// qemu's options for a disk.
+    fn plain_disk(name: &str) -> [String; 4] {
+        let drive = format!("file={name}.img,if=none,id={name},format=raw,cache=unsafe");
+        let device = format!("virtio-blk-pci,drive={name},serial={name}");
+        ["-drive".into(), drive, "-device".into(), device]
+    }
+
+    /// The same for one whose writes are written down.
     fn logged_disk(name: &str) -> [String; 4] {
         let node = format!(
             "driver=blklogwrites,node-name={name},log-super-update-interval=1,\
@@ -150,7 +199,10 @@ impl Computer {
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
             .args(MACHINE)
+            .arg("-append")
+            .arg(format!("{KERNEL} {}", self.root))
             .args(self.logged.iter().flat_map(|name| Self::logged_disk(name)))
+            .args(self.plain.iter().flat_map(|name| Self::plain_disk(name)))
             .arg("-chardev")
             .arg(format!(
                 "socket,id=agent,path={name},abstract=on,server=off"
