@@ -44,6 +44,7 @@ pub(crate) struct Guest {
     name: String,
     dir: PathBuf,
     binds: Vec<String>,
+    podman: bool,
     up: Option<Machine>,
 }
 
@@ -92,6 +93,7 @@ impl Guest {
             suite,
             name,
             binds: Vec::new(),
+            podman: false,
             up: None,
         };
         fs::create_dir_all(&guest.dir)?;
@@ -114,6 +116,14 @@ impl Guest {
         self
     }
 
+    /// Makes it the guest of the benchmark, which has podman, whose store is in a directory of the host.
+    pub(crate) fn with_podman(mut self, store: &Path) -> Self {
+        self.podman = true;
+        self.binds
+            .push(format!("--bind={}:/var/lib/containers", store.display()));
+        self
+    }
+
     /// Its directory on the host: `upper/`, `data/`, `console`.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -127,7 +137,11 @@ impl Guest {
     /// Boots it and waits until systemd says that the boot is finished, well or not.
     pub(crate) fn start(&mut self) -> Result<()> {
         ensure!(self.up.is_none(), "guest `{}` is up", self.name);
-        let root = host::output(host::project("tests/vm/guest"), &[self.suite.name()], None)?;
+        let root = if self.podman {
+            host::output(host::project("tests/bench/guest"), &[], None)?
+        } else {
+            host::output(host::project("tests/vm/guest"), &[self.suite.name()], None)?
+        };
         let root = Path::new(root.trim_end());
         let up = Machine::start(root, &self.dir, &self.name, &self.binds)
             .with_context(|| format!("booting guest `{}`", self.name))?;

@@ -28,6 +28,7 @@ mod limits;
 mod machine;
 mod operated;
 mod owners;
+mod peers;
 mod power;
 mod product;
 mod qemu;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         owners::STORIES,
         operated::STORIES,
         killed::STORIES,
+        peers::STORIES,
         failing::STORIES,
         inside::STORIES,
         hosts::STORIES,
