@@ -201,8 +201,16 @@ impl Parts<'_> {
 
     /// `ExecReload=` and `ReloadSignal=`: a signal of one word, or a command that runs in the container.
     fn reload(&self) -> Result<(Option<String>, Option<String>)> {
-        let reload = self.manifest.service.reload.trim();
         let kind = self.start.launch.service_type;
+        let reload = match self.manifest.service.reload.trim() {
+            // What systemd sends by itself, where it is not left to it.
+            "" if self.manifest.service.kind == ServiceType::NotifyReload
+                && kind != ServiceType::NotifyReload =>
+            {
+                "SIGHUP"
+            }
+            reload => reload,
+        };
         if reload.is_empty() {
             return Ok((None, None));
         }
