@@ -69,6 +69,7 @@ pub(crate) fn small() -> Result<&'static Path> {
             write_layout(
                 &directory().join(name),
                 &layer(&program, manifest.as_bytes())?,
+                &json!({}),
             )
             .with_context(|| format!("making the image `{name}`"))?;
         }
@@ -76,12 +77,22 @@ pub(crate) fn small() -> Result<&'static Path> {
     })
 }
 
+/// Among the files of an image: what its configuration has beside its command, in JSON.
+pub(crate) const CONFIG: &str = "the image's configuration";
+
 /// An image of a story's own beside the small ones: its manifest, and files that it has beside or instead of theirs.
+/// [`CONFIG`] is no file.
 pub(crate) fn add(name: &str, manifest: &str, files: &[(&str, &str)]) -> Result<()> {
     let program = fs::read(host::payload()?)?;
-    let layer = layer_with(&program, manifest.as_bytes(), files)?;
-    write_layout(&directory().join(name), &layer)
-        .with_context(|| format!("making the image `{name}`"))
+    let (configs, files): (Vec<_>, Vec<_>) = files.iter().partition(|(path, _)| *path == CONFIG);
+    let config = configs.first().map_or("{}", |(_, text)| text);
+    let layer = layer_with(&program, manifest.as_bytes(), &files)?;
+    write_layout(
+        &directory().join(name),
+        &layer,
+        &serde_json::from_str(config)?,
+    )
+    .with_context(|| format!("making the image `{name}`"))
 }
 
 /// Another version of a small image, in a directory of the story's: what it does by default, and what its manifest says
@@ -91,7 +102,7 @@ pub(crate) fn version(dir: &Path, script: &str, service: &str) -> Result<()> {
     let default = r#"default = "say up; tell STATUS=working; tell READY=1; wait; say bye""#;
     let manifest = MANIFEST.replace(default, &format!("default = {script:?}"));
     let manifest = format!("{manifest}{service}\n");
-    write_layout(dir, &layer(&program, manifest.as_bytes())?)
+    write_layout(dir, &layer(&program, manifest.as_bytes())?, &json!({}))
 }
 
 /// The directory with these examples and the small ones in it.
@@ -148,16 +159,20 @@ fn layer_with(program: &[u8], manifest: &[u8], files: &[(&str, &str)]) -> Result
 }
 
 /// An image of one layer as the OCI image layout has it, tagged `latest`.
-fn write_layout(dir: &Path, layer: &[u8]) -> Result<()> {
+fn write_layout(dir: &Path, layer: &[u8], more: &Value) -> Result<()> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
     fs::create_dir_all(dir.join("blobs/sha256"))?;
     let layer = blob(dir, "layer.v1.tar", layer)?;
+    let mut own = json!({ "Entrypoint": ["/payload"] });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        own[key] = value.clone();
+    }
     let config = json!({
         "architecture": architecture(),
         "os": "linux",
-        "config": { "Entrypoint": ["/payload"] },
+        "config": own,
         "rootfs": { "type": "layers", "diff_ids": [layer["digest"]] },
     });
     let config = blob(dir, "config.v1+json", config.to_string().as_bytes())?;
