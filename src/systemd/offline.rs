@@ -2,7 +2,7 @@
 
 mod files;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -35,16 +35,9 @@ impl<'a> Offline<'a> {
     /// The root's systemd. Its version is read from the name of its shared library; a root without one (systemd
     /// is installed later) is taken for the oldest supported, whose units every newer one understands.
     pub fn new(root: &'a Root) -> Result<Self> {
-        let mut version = None;
-        for dir in ["/usr/lib/systemd", "/lib/systemd"] {
-            for name in root.list(dir)? {
-                let name = name.to_string_lossy();
-                version = version.or_else(|| library_version(&name));
-            }
-        }
         Ok(Self {
             root,
-            version: version.unwrap_or(OLDEST),
+            version: version(root)?.unwrap_or(OLDEST),
         })
     }
 
@@ -156,6 +149,26 @@ fn names(units: &[UnitName]) -> String {
     names.join(", ")
 }
 
+/// The version of a root's systemd. Debian has its library in a directory of the architecture.
+fn version(root: &Root) -> Result<Option<u32>> {
+    let mut dirs = vec![PathBuf::from("/usr/lib/systemd"), "/lib/systemd".into()];
+    for name in root.list("/usr/lib")? {
+        if name.to_string_lossy().contains("-linux-") {
+            dirs.push(Path::new("/usr/lib").join(name).join("systemd"));
+        }
+    }
+    for dir in dirs {
+        let names = root.list(dir)?;
+        let mut versions = names
+            .iter()
+            .filter_map(|name| library_version(name.to_str()?));
+        if let Some(found) = versions.next() {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
 /// The version in `libsystemd-shared-257.so` or `libsystemd-core-252.so`.
 fn library_version(name: &str) -> Option<u32> {
     let rest = name
@@ -177,5 +190,15 @@ mod tests {
             Some(252)
         );
         assert_eq!(library_version("libsystemd.so.0"), None);
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        assert_eq!(version(&root).unwrap(), None);
+        for (place, number) in [("x86_64-linux-gnu/systemd", 257), ("systemd", 256)] {
+            let place = Path::new("/usr/lib").join(place);
+            root.create_dir_all(&place, 0o755).unwrap();
+            let library = place.join(format!("libsystemd-shared-{number}.so"));
+            root.replace(library, b"", 0o644).unwrap();
+            assert_eq!(version(&root).unwrap(), Some(number));
+        }
     }
 }
