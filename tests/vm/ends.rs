@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::guest::{self, Suite};
 use crate::images;
-use crate::product::{self, UP};
+use crate::product::UP;
 use crate::scene::{self, Image, Scene};
 use crate::story::{Story, Told};
 
@@ -117,17 +117,8 @@ const RESTARTS: &[(&str, [bool; 4])] = &[
 ];
 
 fn ends(story: &Story, suite: Suite) -> Result<()> {
-    let guest = product::boot(story, suite)?;
-    scene::make(suite, IMAGES)?;
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
-        told_by(scene).with_context(|| format!("with {runtime}"))?;
-    }
-    Ok(())
+    let guest = scene::boot(story, suite, IMAGES)?;
+    scene::with_each_runtime(&guest, suite, told_by)
 }
 
 fn told_by(scene: Scene<'_>) -> Result<()> {

@@ -77,12 +77,7 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
         let manifest = format!("{manifest}{SERVICE}\n{service}\n");
         images::add(&scene::of(suite, name), &manifest, files)?;
     }
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
+    scene::with_each_runtime(&guest, suite, |scene| {
         let rows: &[Row] = &[
             (credentials, &["credentials.load", "credentials.encrypted"]),
             (stores, &["fdstore.restart"]),
@@ -90,11 +85,11 @@ fn handed(story: &Story, suite: Suite) -> Result<()> {
             (refuses_sockets, &["sockets.refused"]),
         ];
         for (show, checks) in rows {
-            show(&scene).with_context(|| format!("{checks:?} with {runtime}"))?;
+            show(&scene).with_context(|| format!("{checks:?}"))?;
             scene.shown(checks)?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Starts it anew; what it has said until it was ready.

@@ -27,17 +27,8 @@ exec RUNTIME \"$@\"
 const RELOADS: usize = 10;
 
 fn killed(story: &Story, suite: Suite) -> Result<()> {
-    let guest = product::boot(story, suite)?;
-    scene::make(suite, IMAGES)?;
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
-        told_by(scene).with_context(|| format!("with {runtime}"))?;
-    }
-    Ok(())
+    let guest = scene::boot(story, suite, IMAGES)?;
+    scene::with_each_runtime(&guest, suite, told_by)
 }
 
 fn told_by(scene: Scene<'_>) -> Result<()> {

@@ -67,18 +67,9 @@ directories = { state = ["{{name}}"] }
 "#;
 
 fn operated(story: &Story, suite: Suite) -> Result<()> {
-    let guest = product::boot(story, suite)?;
-    scene::make(suite, IMAGES)?;
+    let guest = scene::boot(story, suite, IMAGES)?;
     guest.sh("mkdir -p /srv/{shared,slave,private,fixed} && mknod /dev/extra c 1 5")?;
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
-        told_by(scene).with_context(|| format!("with {runtime}"))?;
-    }
-    Ok(())
+    scene::with_each_runtime(&guest, suite, told_by)
 }
 
 fn told_by(scene: Scene<'_>) -> Result<()> {

@@ -85,17 +85,12 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
     images::add(&scene::of(suite, "mine"), MANIFEST, &files)?;
     let shared = MANIFEST.replace("runtime = [{ name = \"{{name}}\" }]", SHARED);
     images::add(&scene::of(suite, "ours"), &shared, &files)?;
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
+    scene::with_each_runtime(&guest, suite, |scene| {
         for user in USERS {
-            is_whom(&scene, user).with_context(|| format!("as {} with {runtime}", user.0))?;
+            is_whom(&scene, user).with_context(|| format!("as {}", user.0))?;
         }
         let shared = is_kept(&scene);
-        shared.with_context(|| format!("shared with {runtime}"))?;
+        shared.context("shared")?;
         let checks = [
             "users.user",
             "users.capabilities",
@@ -104,8 +99,8 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
             "directories.user",
         ];
         scene.shown(&checks)?;
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 const SHARED: &str = "runtime = [{ name = \"{{name}}\", shared = true }]";

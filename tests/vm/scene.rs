@@ -1,9 +1,10 @@
 //! A guest and a runtime, and containers of images that a story makes for itself.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::guest::{Guest, Suite};
 use crate::product::{self, UP};
+use crate::story::Story;
 use crate::{fidelity, images};
 
 /// What the manifest of each image begins with; what follows is in `[service]`.
@@ -48,6 +49,30 @@ pub(crate) struct Scene<'a> {
 pub(crate) fn make(suite: Suite, all: &[Image]) -> Result<()> {
     for (name, service, files) in all {
         images::add(&of(suite, name), &format!("{MANIFEST}{service}\n"), files)?;
+    }
+    Ok(())
+}
+
+/// A guest, and images made for it.
+pub(crate) fn boot(story: &Story, suite: Suite, images: &[Image]) -> Result<Guest> {
+    let guest = product::boot(story, suite)?;
+    make(suite, images)?;
+    Ok(guest)
+}
+
+/// Tells the same with each runtime that works in the guest.
+pub(crate) fn with_each_runtime(
+    guest: &Guest,
+    suite: Suite,
+    told_by: impl Fn(Scene<'_>) -> Result<()>,
+) -> Result<()> {
+    for runtime in product::runtimes(suite)? {
+        let scene = Scene {
+            guest,
+            suite,
+            runtime,
+        };
+        told_by(scene).with_context(|| format!("with {runtime}"))?;
     }
     Ok(())
 }

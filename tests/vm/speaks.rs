@@ -32,17 +32,8 @@ const IMAGES: &[Image] = &[
 const NO_NOTIFY_RELOAD: &str = "below systemd 253 `notify-reload` is `notify`: the signal is sent, and `systemctl reload` does not wait";
 
 fn speaks(story: &Story, suite: Suite) -> Result<()> {
-    let guest = product::boot(story, suite)?;
-    scene::make(suite, IMAGES)?;
-    for runtime in product::runtimes(suite)? {
-        let scene = Scene {
-            guest: &guest,
-            suite,
-            runtime,
-        };
-        told_by(scene).with_context(|| format!("with {runtime}"))?;
-    }
-    Ok(())
+    let guest = scene::boot(story, suite, IMAGES)?;
+    scene::with_each_runtime(&guest, suite, told_by)
 }
 
 fn told_by(scene: Scene<'_>) -> Result<()> {
