@@ -32,6 +32,9 @@ const RESTARTS: usize = 5;
 const ENDS: &str =
     "below systemd 254 the daemon's containers end with it, and it starts cleanly without them";
 
+/// What goes on elsewhere.
+const CHECKS: &[&str] = &["cri.restart", "cri.update", "cri.leaks"];
+
 struct Scene {
     guest: Guest,
     versions: PathBuf,
@@ -40,17 +43,18 @@ struct Scene {
 fn outlives(story: &Story) -> Result<()> {
     let scene = Scene::new(story, Suite::Trixie)?;
     let untouched = scene.mounts()?;
-    scene.publish("one")?;
     for runtime in product::runtimes(Suite::Trixie)? {
+        scene.publish("one")?;
         let pod = scene.begins(runtime)?;
         scene.lives_through_restarts(&pod)?;
         scene.dies_and_comes_back(&pod)?;
+        scene.lives_through_an_update(&pod)?;
         scene.leaves_nothing(untouched)?;
-        fidelity::shown(Suite::Trixie, runtime, &["cri.restart", "cri.leaks"])?;
+        fidelity::shown(Suite::Trixie, runtime, CHECKS)?;
     }
+    scene.publish("one")?;
     let pod = scene.begins("crun")?;
-    scene.lives_through_versions(&pod)?;
-    fidelity::shown(Suite::Trixie, "crun", &["cri.update"])?;
+    scene.lives_through_prune(&pod)?;
     scene.is_left_alone()
 }
 
@@ -58,21 +62,28 @@ fn outlives(story: &Story) -> Result<()> {
 fn ends(story: &Story) -> Result<()> {
     let scene = Scene::new(story, Suite::Bookworm)?;
     let untouched = scene.mounts()?;
-    scene.publish("one")?;
     for runtime in product::runtimes(Suite::Bookworm)? {
-        scene.begins(runtime)?;
+        scene.publish("one")?;
+        let pod = scene.begins(runtime)?;
         let mounts = scene.mounts()?;
         for _ in 0..RESTARTS {
             scene.guest.ok(&["systemctl", "restart", UNIT])?;
             product::holds_payload_alone(&scene.guest, "containerd", "containerd")?;
         }
-        ensure!(scene.pod().is_err(), "the pod's process goes on");
-        // What was mounted for the pod is gone with it.
-        let now = scene.mounts()?;
-        ensure!(now <= mounts, "{mounts} mounts before, {now} afterwards");
-        scene.ctr(&format!("container delete {POD}"))?;
-        scene.removed(untouched)?;
+        scene.is_over(&pod, mounts)?;
         fidelity::degraded(Suite::Bookworm, runtime, "cri.restart", ENDS)?;
+
+        let pod = scene.run_pod()?;
+        scene.publish("two")?;
+        product::does(&scene.guest, &["update", "containerd"])?;
+        scene.is_over(&pod, mounts)?;
+        let pod = scene.run_pod()?;
+        product::does(&scene.guest, &["rollback", "containerd"])?;
+        scene.is_over(&pod, mounts)?;
+        product::does(&scene.guest, &["verify"])?;
+        fidelity::degraded(Suite::Bookworm, runtime, "cri.update", ENDS)?;
+
+        scene.removed(untouched)?;
         fidelity::shown(Suite::Bookworm, runtime, &["cri.leaks"])?;
     }
     Ok(())
@@ -159,6 +170,18 @@ impl Scene {
         Ok(())
     }
 
+    /// The pod has ended with the daemon, which is alone in its unit; what was mounted for the pod is gone with it.
+    fn is_over(&self, pod: &str, mounts: usize) -> Result<()> {
+        let guest = &self.guest;
+        product::holds_payload_alone(guest, "containerd", "containerd")?;
+        guest.ok(&["test", "!", "-e", &format!("/proc/{pod}")])?;
+        ensure!(self.pod().is_err(), "containerd has the pod's process");
+        self.ctr(&format!("container delete {POD}"))?;
+        let now = self.mounts()?;
+        ensure!(now <= mounts, "{mounts} mounts before, {now} afterwards");
+        Ok(())
+    }
+
     /// containerd ends the pod, and with it the shim.
     fn end_pod(&self) -> Result<()> {
         self.ctr(&format!("task kill --signal SIGKILL {POD}"))?;
@@ -224,19 +247,24 @@ impl Scene {
         self.goes_on(pod, "its death")
     }
 
-    fn lives_through_versions(&self, pod: &str) -> Result<()> {
+    fn lives_through_an_update(&self, pod: &str) -> Result<()> {
         let guest = &self.guest;
         self.publish("two")?;
         product::does(guest, &["update", "containerd"])?;
         self.goes_on(pod, "the update")?;
         product::does(guest, &["rollback", "containerd"])?;
         self.goes_on(pod, "the rollback")?;
-        for version in ["three", "four"] {
+        product::does(guest, &["verify"])?;
+        Ok(())
+    }
+
+    fn lives_through_prune(&self, pod: &str) -> Result<()> {
+        let guest = &self.guest;
+        for version in ["two", "three"] {
             self.publish(version)?;
             product::does(guest, &["update", "containerd"])?;
             self.goes_on(pod, "another update")?;
         }
-        product::does(guest, &["verify"])?;
 
         // The shim keeps the generation that it was started from, and no longer than it runs.
         let pruned = self.prune()?;
