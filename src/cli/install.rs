@@ -140,10 +140,16 @@ pub(crate) fn secrets(given: &[(String, String)]) -> Result<Vec<(String, Secret)
         .hint("it holds one: give the others as files, `--secret KEY=FILE`");
     }
     let read = |(key, file): &(String, String)| {
-        let from = (file != "-").then(|| PathBuf::from(file));
-        let secret = content(from.as_deref()).and_then(|content| Secret::new(content, from));
-        let what = || format!("reading the secret `{key}` from `{file}`");
-        Ok((key.clone(), secret.with_context(what)?))
+        // The record says it later, when nobody knows where this was.
+        let from = (file != "-").then(|| std::path::absolute(file)).transpose();
+        let secret = from.map_err(Into::into).and_then(|from| {
+            let content = content(from.as_deref())?;
+            Secret::new(content, from)
+        });
+        let secret = secret
+            .with_context(|| format!("reading the secret `{key}` from `{file}`"))
+            .hint("`--secret KEY=FILE` names a file that holds the secret, all of it; `-` is standard input")?;
+        Ok((key.clone(), secret))
     };
     given.iter().map(read).collect()
 }

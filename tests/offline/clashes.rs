@@ -102,7 +102,7 @@ fn another_image_or_other_values() {
         );
     });
     let error = "error: installing `etcd`: it is already installed (generation 1) with other values\n\
-         hint: `bedplate update etcd --set KEY=VALUE` changes them; or choose another `--name`";
+         hint: `bedplate update etcd --set KEY=VALUE` changes them, `--secret KEY=FILE` a secret; or choose another `--name`";
     host.refused(&["install", &first.reference, "--set", "PORT=3"], error);
     host.refused(&["install", &first.reference], error);
 

@@ -98,6 +98,20 @@ impl Host {
         command
     }
 
+    /// Runs the program as one who is not root, from where anybody may.
+    pub(crate) fn as_nobody(&self, args: &[&str]) -> Run {
+        let program = self.beside("bedplate");
+        // Not by this process: whatever another thread begins meanwhile would have the copy open for writing, and
+        // what is open so cannot be executed.
+        process::tool("cp", &[BEDPLATE, program.to_str().unwrap()]);
+        for dir in [self.beside(""), self.root()] {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+        let args = [&nobody[..], &[program.to_str().unwrap()], args].concat();
+        process::run(&mut self.command_as("setpriv".as_ref(), &args))
+    }
+
     /// What every command finds: nothing of the operator's own configuration.
     pub(crate) fn environment(&self, command: &mut Command) {
         command

@@ -1,7 +1,5 @@
 //! Machines and users on which nothing is tried.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use crate::host::{BEDPLATE, Host};
@@ -62,22 +60,6 @@ fn no_dbus() {
 fn not_root() {
     let host = Host::new();
     let image = host.image_of("etcd", PLAIN);
-    // Where anybody may run it.
-    let program = host.beside("bedplate");
-    fs::copy(BEDPLATE, &program).unwrap();
-    for dir in [host.beside(""), host.root()] {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let nobody = |args: &[&str]| {
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
-        command
-            .arg(&program)
-            .args(args)
-            .arg(format!("--root={}", host.root().display()));
-        host.environment(&mut command);
-        process::run(&mut command)
-    };
     for args in [
         &["install", &image.reference][..],
         &["uninstall", "etcd"],
@@ -85,17 +67,17 @@ fn not_root() {
     ] {
         host.unchanged(|| {
             assert_eq!(
-                nobody(args).failed(1),
+                host.as_nobody(args).failed(1),
                 "error: this needs root\nhint: run it with `sudo`, or as root"
             );
         });
     }
     let nothing = "No system container is installed.\n";
-    assert_eq!(nobody(&["list"]).ok(), nothing);
+    assert_eq!(host.as_nobody(&["list"]).ok(), nothing);
     host.ok(&["install", &image.reference]);
     // The directory is root's alone; a reader says so instead of showing nothing.
     assert_eq!(
-        nobody(&["list"]).failed(1),
+        host.as_nobody(&["list"]).failed(1),
         "error: listing `/var/lib/bedplate/containers`: Permission denied (os error 13)\n\
          hint: run it with `sudo`, or as root"
     );

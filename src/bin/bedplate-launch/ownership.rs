@@ -13,7 +13,9 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstat, mkdirat, openat, statvfs};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount_remount};
+use rustix::mount::{
+    FsPickFlags, MountFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick, mount_remount,
+};
 
 use crate::config::Owner;
 use crate::hint::Hinted;
@@ -87,11 +89,26 @@ pub(crate) fn hand_over(directory: &Path, owner: Owner) -> Result<()> {
         }
         let mounted = mount_flags(flags);
         mount_remount(directory, mounted - MountFlags::RDONLY, c"")?;
-        let given = give_all(directory, owner);
+        let given = give_sealed(directory, owner);
         mount_remount(directory, mounted, c"")?;
         given
     };
     hand_over().with_context(|| format!("giving the credentials to user {}", owner.uid))
+}
+
+/// The same where not the mount alone may be read-only, but the file system too: systemd 258 makes it so.
+fn give_sealed(directory: &Path, owner: Owner) -> io::Result<()> {
+    match give_all(directory, owner) {
+        Err(error) if error.raw_os_error() == Some(Errno::ROFS.raw_os_error()) => {}
+        given => return given,
+    }
+    let file_system = fspick(CWD, directory, FsPickFlags::FSPICK_CLOEXEC)?;
+    fsconfig_set_flag(&file_system, "rw")?;
+    fsconfig_reconfigure(&file_system)?;
+    let given = give_all(directory, owner);
+    fsconfig_set_flag(&file_system, "ro")?;
+    fsconfig_reconfigure(&file_system)?;
+    given
 }
 
 /// The files of a flat directory, and then itself.
@@ -144,21 +161,31 @@ mod tests {
         fs::create_dir(&place).unwrap();
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         let flags = flags | MountFlags::NOSYMFOLLOW;
-        rustix::mount::mount("ramfs", &place, "ramfs", flags, c"mode=0700").unwrap();
-        fs::write(place.join("key"), "secret").unwrap();
-        mount_remount(&place, flags | MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
-        let before = statvfs(&place).unwrap().f_flag;
-        let given = hand_over(&place, Owner { uid: 7, gid: 8 });
-        let found = [&place, &place.join("key")].map(|path| {
-            let found = path.metadata().unwrap();
-            (found.uid(), found.gid())
-        });
-        let after = statvfs(&place).unwrap().f_flag;
-        rustix::mount::unmount(&place, rustix::mount::UnmountFlags::empty()).unwrap();
-        given.unwrap();
-        assert_eq!(found, [(7, 8); 2]);
-        assert_eq!(before, after);
-        assert!(before.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC));
+        // The mount is read-only, and then the file system as well.
+        for (kind, sealed) in [("ramfs", false), ("ramfs", true), ("tmpfs", true)] {
+            rustix::mount::mount(kind, &place, kind, flags, c"mode=0700").unwrap();
+            fs::write(place.join("key"), "secret").unwrap();
+            if sealed {
+                mount_remount(&place, flags | MountFlags::RDONLY, c"").unwrap();
+            }
+            mount_remount(&place, flags | MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
+            let before = statvfs(&place).unwrap().f_flag;
+            let given = hand_over(&place, Owner { uid: 7, gid: 8 });
+            let found = [&place, &place.join("key")].map(|path| {
+                let found = path.metadata().unwrap();
+                (found.uid(), found.gid())
+            });
+            let after = statvfs(&place).unwrap().f_flag;
+            // What would have been left writable.
+            mount_remount(&place, flags | MountFlags::BIND, c"").unwrap();
+            let writable = fs::write(place.join("new"), "").is_ok();
+            rustix::mount::unmount(&place, rustix::mount::UnmountFlags::empty()).unwrap();
+            given.unwrap();
+            assert_eq!(found, [(7, 8); 2]);
+            assert_eq!(before, after);
+            assert!(before.contains(StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOEXEC));
+            assert_eq!(writable, !sealed, "{kind}");
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ fn prepare(
                 record.generation
             ))
             .hint(format!(
-                "`bedplate update {} --set KEY=VALUE` changes them; or choose another `--name`",
+                "`bedplate update {} --set KEY=VALUE` changes them, `--secret KEY=FILE` a secret; or choose another `--name`",
                 record.name
             ));
         }
