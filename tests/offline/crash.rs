@@ -143,9 +143,7 @@ fn held_install(host: &Host, image: &str) -> (std::process::Child, std::fs::File
         reached.display(),
         gate.display()
     );
-    let wrapper = bin.join("systemctl");
-    std::fs::write(&wrapper, script).unwrap();
-    process::tool("chmod", &["+x", wrapper.to_str().unwrap()]);
+    process::executable(&bin.join("systemctl"), &script);
     let path = std::env::var("PATH").unwrap();
     let mut install = host
         .command(&["install", image])

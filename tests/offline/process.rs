@@ -87,3 +87,10 @@ fn text(file: &mut std::fs::File) -> String {
     file.read_to_string(&mut text).unwrap();
     text
 }
+
+/// Makes a file that can be executed. Not by this process: what another thread begins meanwhile would have it open for
+/// writing for a while, and what is open so cannot be executed.
+pub(crate) fn executable(path: &std::path::Path, content: &str) {
+    let script = r#"printf %s "$1" >"$0" && chmod 0755 "$0""#;
+    tool("sh", &["-c", script, path.to_str().unwrap(), content]);
+}

@@ -232,9 +232,7 @@ fn watched(host: &Host) -> (String, PathBuf) {
         "#!/bin/sh\n{{ echo \"$@\"; env; }} >>{}\nPATH=${{PATH#*:}} exec skopeo \"$@\"\n",
         log.display()
     );
-    let program = dir.join("skopeo");
-    fs::write(&program, script).unwrap();
-    process::tool("chmod", &["+x", program.to_str().unwrap()]);
+    process::executable(&dir.join("skopeo"), &script);
     let path = std::env::var("PATH").unwrap();
     (format!("{}:{path}", dir.display()), log)
 }
