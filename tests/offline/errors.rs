@@ -3,55 +3,24 @@
 //! `BEDPLATE_BLESS=1` writes the document anew.
 #![expect(clippy::too_many_lines, reason = "each chapter is a table")]
 
-use std::fmt::Write as _;
+mod page;
+
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 
+use crate::errors::page::{CHAPTERS, Entry, HEAD, chapters, path};
 use crate::host::{BEDPLATE, Host};
 use crate::layout::{Image, Layout, PLAIN, digest};
 use crate::namespace;
 use crate::process::{self, Run};
 use crate::registry::{PASSWORD, USER, registry, secured};
 
-const HEAD: &str = "\
-<!-- Made by tests/offline/errors.rs, which provokes each of these. BEDPLATE_BLESS=1 writes it anew. -->
-# What goes wrong, why, and what to do
-
-Each entry is what bedplate says on stderr, with the cause above and, where the hint is not all there is to it, the remedy
-below. What stands for a part that differs is `…`. Wrong words on the command line are told by every command itself,
-with exit status 2. All other errors here leave the host as it was, with exit status 1, unless the entry says something
-else. With `--json` the same is an object: [automation.md](automation.md).
-";
-
-/// The chapters of the document, in this order.
-const CHAPTERS: [&str; 9] = [
-    "This machine",
-    "Where images come from",
-    "What is in an image",
-    "The contract of an image",
-    "Values",
-    "What is there already",
-    "Order",
-    "Updates",
-    "The store and what is recorded",
-];
-
-/// One error.
-struct Told {
-    cause: &'static str,
-    said: String,
-    /// What the hint does not say.
-    remedy: &'static str,
-}
-
 /// What one test provokes.
 struct Chapter {
     title: &'static str,
     host: Host,
-    told: Vec<Told>,
+    told: Vec<Entry>,
 }
 
 impl Chapter {
@@ -64,25 +33,25 @@ impl Chapter {
     }
 
     /// The program must fail with these arguments, and change nothing.
-    fn met(&mut self, cause: &'static str, args: &[&str]) -> &mut Told {
+    fn met(&mut self, cause: &'static str, args: &[&str]) -> &mut Entry {
         let said = self.host.fails(args);
         self.add(cause, &said)
     }
 
     /// The same where another program's words are in the error: only `reason` is kept of what follows ours.
-    fn met_abridged(&mut self, cause: &'static str, reason: &str, args: &[&str]) -> &mut Told {
+    fn met_abridged(&mut self, cause: &'static str, reason: &str, args: &[&str]) -> &mut Entry {
         let said = self.host.fails(args);
         self.add_abridged(cause, reason, &said)
     }
 
-    fn add_abridged(&mut self, cause: &'static str, reason: &str, said: &str) -> &mut Told {
+    fn add_abridged(&mut self, cause: &'static str, reason: &str, said: &str) -> &mut Entry {
         let (error, hint) = said.split_once('\n').unwrap_or((said, ""));
         assert!(error.contains(reason), "{said}");
         let (ours, _) = error.split_once("`: ").unwrap();
         self.add(cause, &format!("{ours}`: … {reason} …\n{hint}"))
     }
 
-    fn add(&mut self, cause: &'static str, said: &str) -> &mut Told {
+    fn add(&mut self, cause: &'static str, said: &str) -> &mut Entry {
         let mut said = said.trim_end().to_owned();
         for (found, shown) in [
             (self.host.root().display().to_string(), String::new()),
@@ -94,11 +63,7 @@ impl Chapter {
         ] {
             said = said.replace(&found, &shown);
         }
-        self.told.push(Told {
-            cause,
-            said: without_digests(&said),
-            remedy: "",
-        });
+        self.told.push(Entry::new(cause, &said));
         self.told.last_mut().unwrap()
     }
 
@@ -108,76 +73,8 @@ impl Chapter {
 
     /// Compares the chapter with the document's, or writes it there.
     fn end(self) {
-        let mut text = format!("## {}\n", self.title);
-        for told in &self.told {
-            let has_remedy = told.said.contains("\nhint: ") || !told.remedy.is_empty();
-            assert!(has_remedy, "no remedy for: {}", told.said);
-            let said = told.said.replace('\n', "\n    ");
-            let _ = write!(text, "\n**{}**\n\n    {said}\n", told.cause);
-            if !told.remedy.is_empty() {
-                let _ = write!(text, "\n{}\n", told.remedy);
-            }
-        }
-        document(self.title, &text);
+        page::settle(self.title, &self.told).unwrap();
     }
-}
-
-impl Told {
-    fn remedy(&mut self, remedy: &'static str) {
-        self.remedy = remedy;
-    }
-}
-
-/// `sha256:` and what follows as `sha256:…`.
-fn without_digests(text: &str) -> String {
-    let mut parts = text.split("sha256:");
-    let mut shown = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_hexdigit());
-        shown.push_str("sha256:…");
-        shown.push_str(rest);
-    }
-    shown
-}
-
-fn path() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md")
-}
-
-/// The chapters of a document, each from its heading on.
-fn chapters(text: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for part in text.split("\n## ").skip(1) {
-        found.push(format!("## {}\n", part.trim_end()));
-    }
-    found
-}
-
-fn document(title: &str, chapter: &str) {
-    static WRITING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
-    let text = fs::read_to_string(path()).unwrap_or_default();
-    let known = chapters(&text);
-    let heading = |title: &str| format!("## {title}\n");
-    let find = |title: &str| known.iter().find(|c| c.starts_with(&heading(title)));
-    if std::env::var_os("BEDPLATE_BLESS").is_none() {
-        let there = find(title).map(String::as_str).unwrap_or_default();
-        assert_eq!(
-            there, chapter,
-            "docs/errors.md differs; BEDPLATE_BLESS=1 writes it anew"
-        );
-        return;
-    }
-    let mut parts = vec![HEAD.to_owned()];
-    for other in CHAPTERS {
-        let part = if other == title {
-            Some(chapter.to_owned())
-        } else {
-            find(other).cloned()
-        };
-        parts.extend(part);
-    }
-    fs::write(path(), parts.join("\n")).unwrap();
 }
 
 #[test]

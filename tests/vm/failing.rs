@@ -1,7 +1,16 @@
-//! An install whose start fails says why and leaves nothing.
+//! An install whose start fails says why and leaves nothing; an update goes back. What is said then is a chapter of
+//! `docs/errors.md`.
 
-use anyhow::{Result, ensure};
+#[path = "../offline/errors/page.rs"]
+#[expect(
+    dead_code,
+    reason = "tests/offline/errors.rs, whose it is, uses all of it"
+)]
+mod page;
 
+use anyhow::{Error, Result, ensure};
+
+use crate::failing::page::Entry;
 use crate::guest::{Guest, Suite};
 use crate::product;
 use crate::story::{Story, Told};
@@ -14,13 +23,16 @@ pub(crate) const STORIES: &[Told] = &[
 
 fn failing(story: &Story, suite: Suite) -> Result<()> {
     let guest = product::boot(story, suite)?;
-    exits(&guest)?;
-    takes_too_long(&guest)?;
+    let mut entries = vec![exits(&guest)?, takes_too_long(&guest)?];
     fails_in_a_set(&guest)?;
     if suite == Suite::Trixie {
-        waits_for_one_that_fails(&guest)?;
+        entries.push(waits_for_one_that_fails(&guest)?);
     }
-    is_masked(&guest)?;
+    entries.push(is_masked(&guest)?);
+    entries.append(&mut changed(&guest)?);
+    if suite == Suite::Trixie {
+        page::settle("A service that does not come up", &entries).map_err(Error::msg)?;
+    }
     let failed = guest.ok(&["systemctl", "--failed", "--plain", "--no-legend"])?;
     ensure!(failed.is_empty(), "{failed}");
     // After all that an install works.
@@ -28,10 +40,23 @@ fn failing(story: &Story, suite: Suite) -> Result<()> {
     Ok(())
 }
 
-fn exits(guest: &Guest) -> Result<()> {
+/// What was said, for this cause, without the lines of the journal, which vary.
+fn told(cause: &'static str, stderr: &str) -> Entry {
+    // Progress comes before.
+    let from = stderr.find("error: ").unwrap_or_default();
+    let is_quoted = |line: &&str| line.starts_with("    ");
+    let own = |line: &&str| !is_quoted(line);
+    let mut lines: Vec<&str> = stderr[from..].lines().filter(own).collect();
+    if stderr.lines().any(|line| is_quoted(&line)) {
+        lines.insert(1, "    …");
+    }
+    Entry::new(cause, &lines.join("\n"))
+}
+
+fn exits(guest: &Guest) -> Result<Entry> {
     let image = product::image("payload");
     let script = "SCRIPT=say the vault is locked; exit 7";
-    product::refuses(
+    let said = product::refuses(
         guest,
         &["install", "--now", "--set", script, &image],
         &[
@@ -40,13 +65,17 @@ fn exits(guest: &Guest) -> Result<()> {
             "hint: all it said: `journalctl --unit payload.service --boot`",
         ],
     )?;
-    product::is_gone(guest, &["payload"])
+    product::is_gone(guest, &["payload"])?;
+    Ok(told(
+        "What is installed with `--now` ends before it is ready. Nothing of it stays installed.",
+        &said,
+    ))
 }
 
-fn takes_too_long(guest: &Guest) -> Result<()> {
+fn takes_too_long(guest: &Guest) -> Result<Entry> {
     let image = product::image("payload");
     let script = "SCRIPT=say still loading; wait";
-    product::refuses(
+    let said = product::refuses(
         guest,
         &[
             "install",
@@ -62,7 +91,8 @@ fn takes_too_long(guest: &Guest) -> Result<()> {
             "\n    still loading\n",
         ],
     )?;
-    product::is_gone(guest, &["payload"])
+    product::is_gone(guest, &["payload"])?;
+    Ok(told("It is not ready within its time.", &said))
 }
 
 /// The one that fails is in the middle: the one before it is stopped again, the one after it never starts.
@@ -98,14 +128,14 @@ fn fails_in_a_set(guest: &Guest) -> Result<()> {
 /// What it requires was installed before and never comes up: the install ends, and names that one.
 ///
 /// Before systemd 254 nothing is required but wanted, so there it starts.
-fn waits_for_one_that_fails(guest: &Guest) -> Result<()> {
+fn waits_for_one_that_fails(guest: &Guest) -> Result<Entry> {
     let script = "SCRIPT=say no luck; exit 3";
     product::does(
         guest,
         &["install", "--set", script, &product::image("alpha")],
     )?;
     product::edit(guest, "alpha.service", "[Service]\nRestartSec=100ms\n")?;
-    product::refuses(
+    let said = product::refuses(
         guest,
         &["install", "--now", &product::image("beta")],
         &[
@@ -116,10 +146,11 @@ fn waits_for_one_that_fails(guest: &Guest) -> Result<()> {
     product::is_gone(guest, &["beta"])?;
     product::does(guest, &["uninstall", "alpha"])?;
     guest.sh("rm -r /etc/systemd/system/alpha.service.d; systemctl daemon-reload")?;
-    product::is_gone(guest, &["alpha"])
+    product::is_gone(guest, &["alpha"])?;
+    Ok(told("One that it requires does not come up.", &said))
 }
 
-fn is_masked(guest: &Guest) -> Result<()> {
+fn is_masked(guest: &Guest) -> Result<Entry> {
     let image = product::image("payload");
     guest.ok(&["systemctl", "mask", "--quiet", "payload.service"])?;
     product::refuses(
@@ -136,7 +167,7 @@ fn is_masked(guest: &Guest) -> Result<()> {
     // Masked when it was there already: it stays, and stays masked.
     product::does(guest, &["install", &image])?;
     guest.ok(&["systemctl", "mask", "--quiet", "payload.service"])?;
-    product::refuses(
+    let said = product::refuses(
         guest,
         &["install", "--now", &image],
         &[
@@ -147,5 +178,52 @@ fn is_masked(guest: &Guest) -> Result<()> {
     product::no_transaction(guest)?;
     product::does(guest, &["uninstall", "payload"])?;
     guest.ok(&["systemctl", "unmask", "--quiet", "payload.service"])?;
-    product::is_gone(guest, &["payload"])
+    product::is_gone(guest, &["payload"])?;
+    Ok(told(
+        "It is installed already, and an operator has masked its unit. It stays as it is.",
+        &said,
+    ))
+}
+
+/// An update and a rollback that fail: what ran before runs again.
+fn changed(guest: &Guest) -> Result<Vec<Entry>> {
+    let image = product::image("payload");
+    // The first version does as it is told, once.
+    let tell = |order: &str| {
+        guest.sh(&format!(
+            "mkdir -p /var/lib/payload; echo '{order}' >/var/lib/payload/order"
+        ))
+    };
+    let first = "--set=SCRIPT=obey /data/order; tell READY=1; wait";
+    tell("say well")?;
+    product::does(guest, &["install", "--now", first, &image])?;
+    tell("say well again")?;
+    let broken = "--set=SCRIPT=say no luck; exit 3";
+    let update = goes_back(guest, &["update", broken, "payload"])?;
+    let second = "--set=SCRIPT=tell READY=1; wait";
+    product::does(guest, &["update", second, "payload"])?;
+    tell("exit 5")?;
+    let rollback = goes_back(guest, &["rollback", "payload"])?;
+    product::does(guest, &["uninstall", "payload"])?;
+    product::is_gone(guest, &["payload"])?;
+    Ok(vec![
+        told(
+            "The new version does not come up. What ran before runs again; exit status 4.",
+            &update,
+        ),
+        told(
+            "The version that was gone back to does not come up any more. What ran before runs again; exit status 4.",
+            &rollback,
+        ),
+    ])
+}
+
+/// What is said by a command with exit status 4, after which the payload runs as before.
+fn goes_back(guest: &Guest, args: &[&str]) -> Result<String> {
+    let output = product::bedplate(guest, args)?;
+    ensure!(output.status == 4, "bedplate {args:?}: {output:?}");
+    let active = guest.property("payload.service", "ActiveState")?;
+    ensure!(active == "active", "it is {active}");
+    product::no_transaction(guest)?;
+    Ok(output.stderr)
 }
