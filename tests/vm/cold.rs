@@ -10,7 +10,12 @@ use crate::qemu::Computer;
 use crate::story::{Story, Told};
 
 /// The stories of this file; they are of the tier `machine`.
-pub(crate) const STORIES: &[Told] = &[("machine-cold", cold)];
+pub(crate) const STORIES: &[Told] = &[
+    ("machine-cold-trixie", |story| cold(story, Suite::Trixie)),
+    ("machine-cold-bookworm", |story| {
+        cold(story, Suite::Bookworm)
+    }),
+];
 
 /// What runs the early containers, whose names are made of it.
 const RUNTIMES: [&str; 2] = ["crun", "runc"];
@@ -22,9 +27,10 @@ mkdir -p "$root"/etc/systemd/system/local-fs.target.requires
 cat >"$root"/etc/systemd/system/var-disk.service <<'UNIT'
 [Unit]
 DefaultDependencies=no
+Requires=virtio.service
+After=virtio.service
 [Service]
 Type=oneshot
-ExecStart=modprobe virtio_blk
 ExecStart=bash -c 'ln -sfn /dev/$(basename $(dirname $(grep -l -x var /sys/block/*/serial))) /run/var-disk'
 UNIT
 cat >"$root"/etc/systemd/system/var.mount <<'UNIT'
@@ -47,8 +53,8 @@ bedplate install "oci:$images"/{alpha,beta,gamma}:latest
 : >"$root"/etc/machine-id
 "#;
 
-fn cold(story: &Story) -> Result<()> {
-    let mut machine = Computer::new(story)?;
+fn cold(story: &Story, suite: Suite) -> Result<()> {
+    let mut machine = Computer::new(story, suite)?;
     machine.add_disk("var", "512M")?;
     machine.prepare(PREPARE)?;
     machine.read_only();
@@ -71,7 +77,7 @@ fn cold(story: &Story) -> Result<()> {
     booted(&mut machine, "working").context("after rollback")?;
     machine.poweroff()?;
     for runtime in RUNTIMES {
-        fidelity::shown(Suite::Trixie, runtime, &["early.order", "early.bare"])?;
+        fidelity::shown(suite, runtime, &["early.order", "early.bare"])?;
     }
     Ok(())
 }

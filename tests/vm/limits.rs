@@ -11,7 +11,14 @@ use crate::qemu::Computer;
 use crate::story::{Story, Told};
 
 /// The stories of this file; they are of the tier `machine`.
-pub(crate) const STORIES: &[Told] = &[("machine-limits", limits)];
+pub(crate) const STORIES: &[Told] = &[
+    ("machine-limits-trixie", |story| {
+        limits(story, Suite::Trixie)
+    }),
+    ("machine-limits-bookworm", |story| {
+        limits(story, Suite::Bookworm)
+    }),
+];
 
 /// What it shows.
 const CHECKS: &[&str] = &[
@@ -22,12 +29,12 @@ const CHECKS: &[&str] = &[
 
 const UNIT: &str = "payload.service";
 
-fn limits(story: &Story) -> Result<()> {
-    let mut machine = Computer::new(story)?;
+fn limits(story: &Story, suite: Suite) -> Result<()> {
+    let mut machine = Computer::new(story, suite)?;
     machine.start()?;
     for runtime in ["crun", "runc"] {
         bite(&mut machine, runtime).with_context(|| format!("with {runtime}"))?;
-        fidelity::shown(Suite::Trixie, runtime, CHECKS)?;
+        fidelity::shown(suite, runtime, CHECKS)?;
     }
     Ok(())
 }

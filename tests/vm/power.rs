@@ -14,6 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::guest::Suite;
 use crate::host;
 use crate::images;
 use crate::qemu::Computer;
@@ -65,7 +66,7 @@ e2fsck -fn "$1" >/dev/null 2>&1
 "#;
 
 fn power(story: &Story) -> Result<()> {
-    let mut machine = Computer::new(story)?;
+    let mut machine = Computer::new(story, Suite::Trixie)?;
     let tree = story.dir().join("tree");
     host_root(&tree)?;
     for disk in ["kept", "lost"] {

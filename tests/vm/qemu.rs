@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::guest::Suite;
 use crate::story::Story;
 use crate::{host, images};
 
@@ -85,12 +86,12 @@ struct Up {
 }
 
 impl Computer {
-    /// A machine that is off, with bedplate and the small images.
-    pub(crate) fn new(story: &Story) -> Result<Self> {
+    /// A machine of this Debian that is off, with bedplate and the small images.
+    pub(crate) fn new(story: &Story, suite: Suite) -> Result<Self> {
         let dir = story.dir().join("machine");
         let share = dir.join("host");
         fs::create_dir_all(&share)?;
-        let made = host::output(host::project("tests/vm/disk"), &[], None)?;
+        let made = host::output(host::project("tests/vm/disk"), &[suite.name()], None)?;
         let made = Path::new(made.trim_end());
         for file in ["disk.img", "vmlinuz"] {
             let [from, to] = [made, &dir].map(|d| d.join(file).display().to_string());

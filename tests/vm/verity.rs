@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::guest::Suite;
 use crate::images;
 use crate::qemu::Computer;
 use crate::story::{Story, Told};
@@ -19,7 +20,7 @@ const CONTAINERS: &str = "/var/lib/bedplate/containers";
 const OBJECTS: &str = "/var/lib/bedplate/repo/objects";
 
 fn verity(story: &Story) -> Result<()> {
-    let mut machine = Computer::new(story)?;
+    let mut machine = Computer::new(story, Suite::Trixie)?;
     machine.start()?;
     // The one that is sealed comes last: sealing changes the objects that both have, not their own manifests.
     install(&mut machine, "composefs", "payload-full", "composefs")?;
