@@ -179,6 +179,10 @@ pub(crate) const ROWS: &[Row] = &[
                 "set-property",
                 "`systemctl set-property` and a drop-in's `Slice=` reach the payload",
             ),
+            (
+                "oom-policy",
+                "`OOMPolicy=` stop, kill and continue: what becomes of the service when the kernel kills a part of it",
+            ),
         ],
         peers: [Peer::Unknown; 3],
     },
