@@ -50,6 +50,7 @@ mod prune;
 mod readers;
 mod room;
 mod sources;
+mod unpacked;
 mod update;
 mod values;
 mod verbs;
