@@ -115,6 +115,39 @@ const UNKNOWN_CA: &str = "if the registry is meant to be trusted, put its CA as 
 const PLAIN_HTTP: &str = "a registry without TLS must be allowed: `insecure = true` in /etc/containers/registries.conf.d/, \
     or `--tls-verify=false` for once";
 
+/// As podman and buildah push it: a layer whose files can be fetched one by one, and which is an ordinary one too.
+#[test]
+fn zstd_chunked() {
+    let host = Host::new();
+    let layout = image(&host, "chunked");
+    let options = ["--dest-compress-format=zstd:chunked", "--dest-compress"];
+    let plain = host.beside("plain");
+    // Only what is not compressed is compressed.
+    copy(
+        &["--dest-decompress"],
+        &layout.reference,
+        &format!("dir:{}", plain.display()),
+    );
+    let chunked = format!("oci:{}:1", host.beside("in-chunks").display());
+    copy(&options, &format!("dir:{}", plain.display()), &chunked);
+    let reference = registry().push_with(&chunked, "chunked:1", &[]);
+    for (name, reference) in [("layout", &chunked), ("pushed", &reference)] {
+        let raw = ["inspect", "--raw", "--tls-verify=false", reference.as_str()];
+        let manifest: Value = serde_json::from_str(&process::tool("skopeo", &raw)).unwrap();
+        let layer = &manifest["layers"][0];
+        assert_eq!(
+            layer["mediaType"],
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+        );
+        let table = &layer["annotations"]["io.containers.zstd-chunked.manifest-position"];
+        let table = table.as_str().or(
+            layer["annotations"]["io.github.containers.zstd-chunked.manifest-position"].as_str(),
+        );
+        assert!(table.is_some(), "{layer}");
+        installed(&host, name, &["--tls-verify=false"], reference);
+    }
+}
+
 #[test]
 fn what_keeps_a_registry_shut() {
     let host = Host::new();
