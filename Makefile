@@ -133,10 +133,13 @@ bench: release ## against podman, containerd and umoci: BENCH_RUNS=5, BENCH_SCEN
 	tests/bench/setup
 	BEDPLATE_LAUNCH=$(abspath $(TARGET)/static/release/bedplate-launch) cargo bench --locked --bench install
 
+measure-boot: build ## what a container adds to the boot of a whole machine, and what a native service does
+	cargo test --locked --test vm -- --ignored measure-boot
+
 demo: ## etcd, flanneld and containerd as system containers in a booted machine
 	tests/vm/demo
 
 clean: ## remove what was built, guests and images included
 	cargo clean
 
-.PHONY: help setup build release man completions install uninstall dist deb check check-lint check-unit check-offline check-package check-booted check-machine check-crash fidelity bench demo clean
+.PHONY: help setup build release man completions install uninstall dist deb check check-lint check-unit check-offline check-package check-booted check-machine check-crash fidelity bench measure-boot demo clean

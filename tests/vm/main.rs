@@ -9,6 +9,7 @@ mod boot;
 mod cluster;
 mod cold;
 mod composefs;
+mod cost;
 mod crash;
 mod cri;
 mod early;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         journal::STORIES,
         crash::STORIES,
         boot::STORIES,
+        cost::STORIES,
     ];
     libtest_mimic::run(&arguments, stories(&lists)).exit_code()
 }

@@ -21,7 +21,7 @@ use crate::guest::Suite;
 use crate::story::Story;
 use crate::{host, images};
 
-/// Within which it must answer after its start, and be off after it was told so.
+/// What a boot takes at most where nothing much is to be started.
 const BOOT: Duration = Duration::from_mins(4);
 
 /// Within which a command must have ended; the agent gives up a minute before.
@@ -37,8 +37,6 @@ const MACHINE: &[&str] = &[
     "2",
     "-cpu",
     "qemu64,+cx16,+ssse3,+sse4.1,+sse4.2,+popcnt",
-    "-m",
-    "1024",
     "-nodefaults",
     "-nographic",
     "-no-reboot",
@@ -74,6 +72,10 @@ pub(crate) struct Computer {
     plain: Vec<&'static str>,
     /// How the kernel mounts its root.
     root: &'static str,
+    /// Its memory, in MiB.
+    memory: &'static str,
+    /// Within which it must answer after its start, and be off after it was told so.
+    boot: Duration,
     up: Option<Up>,
 }
 
@@ -112,6 +114,8 @@ impl Computer {
             logged: Vec::new(),
             plain: Vec::new(),
             root: "rw",
+            memory: "1024",
+            boot: BOOT,
             up: None,
         })
     }
@@ -171,6 +175,12 @@ impl Computer {
         self.root = "ro";
     }
 
+    /// Makes it one that can start many things at once: with more memory, and with more time for that.
+    pub(crate) fn enlarge(&mut self) {
+        self.memory = "3072";
+        self.boot = 3 * BOOT;
+    }
+
     /// qemu's options for a disk.
     fn plain_disk(name: &str) -> [String; 4] {
         let drive = format!("file={name}.img,if=none,id={name},format=raw,cache=unsafe");
@@ -200,6 +210,7 @@ impl Computer {
         let mut qemu = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
             .args(MACHINE)
+            .args(["-m", self.memory])
             .arg("-append")
             .arg(format!("{KERNEL} {}", self.root))
             .args(self.logged.iter().flat_map(|name| Self::logged_disk(name)))
@@ -214,13 +225,13 @@ impl Computer {
             .stderr(File::create(self.dir.join("qemu"))?)
             .spawn()
             .context("running qemu")?;
-        let agent = wait(&qemu, &listener, began + BOOT)
+        let agent = wait(&qemu, &listener, began + self.boot)
             .and_then(|()| Ok(listener.accept()?.0))
             .inspect_err(|_| end(&mut qemu))
             .with_context(|| self.evidence())?;
         let read = Vec::new();
         self.up = Some(Up { qemu, agent, read });
-        let said = self.answer(began + BOOT)?;
+        let said = self.answer(began + self.boot)?;
         ensure!(said == "ready", "the agent said `{said}`");
         let took = began.elapsed().as_secs();
         host::say(&format!("machine: booted in {took} s"));
@@ -273,7 +284,7 @@ impl Computer {
         let mut up = self.up.take().context("the machine is off")?;
         // It may be off before the agent has answered.
         up.agent.write_all(b"systemctl poweroff\0")?;
-        let deadline = Instant::now() + BOOT;
+        let deadline = Instant::now() + self.boot;
         let ended = loop {
             let mut rest = [0; 256];
             // The port closes when qemu ends.

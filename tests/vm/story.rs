@@ -25,7 +25,11 @@ pub(crate) fn stories(lists: &[&[Told]]) -> Vec<Trial> {
     lists
         .iter()
         .flat_map(|list| list.iter())
-        .map(|&(name, tell)| Trial::test(name, move || run(name, tell)))
+        .map(|&(name, tell)| {
+            // What only measures is told on request.
+            Trial::test(name, move || run(name, tell))
+                .with_ignored_flag(name.starts_with("measure-"))
+        })
         .collect()
 }
 
