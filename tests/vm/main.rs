@@ -30,6 +30,7 @@ mod machine;
 mod operated;
 mod owners;
 mod peers;
+mod pods;
 mod power;
 mod product;
 mod qemu;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     // The longest first: two of them run side by side.
     let lists = [
         power::STORIES,
+        pods::STORIES,
         cold::STORIES,
         limits::STORIES,
         verity::STORIES,

@@ -31,7 +31,7 @@ impl Registry {
         let dir = guest.dir().join("registry");
         fs::create_dir_all(&dir)?;
         let config = dir.join("config.yml");
-        fs::write(&config, configuration(&dir))?;
+        fs::write(&config, configuration(&dir.join("storage")))?;
         let init = guest.init()?;
         let mut server = in_network(&init, "setpriv")
             .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
@@ -100,8 +100,8 @@ fn in_network(init: &str, program: &str) -> Command {
     command
 }
 
-fn configuration(dir: &Path) -> String {
-    let storage = dir.join("storage");
+/// What it is told: where its images lie.
+pub(crate) fn configuration(storage: &Path) -> String {
     format!(
         "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\nhttp: {{addr: '{ADDRESS}'}}\n",
         storage.display()

@@ -330,6 +330,10 @@ pub(crate) const ROWS: &[Row] = &[
                 "leaks",
                 "mounts do not multiply, and nothing is left at the end",
             ),
+            (
+                "limits",
+                "a pod keeps the memory and the processor time that it was given, and the unit's own limits hold for what runs in it",
+            ),
         ],
         peers: [Peer::Unknown; 3],
     },
