@@ -25,14 +25,15 @@ const MANY: u32 = 50;
 const NONE: &str =
     r#"rm -f "$root"/etc/systemd/system/multi-user.target.wants/{crun,runc,native@}-*.service"#;
 
-/// Native services of the payload that the containers have.
+/// Native services of the program that the containers have.
 const NATIVE: &str = r#"
+cp "$payload" "$root"/usr/libexec/payload
 cat >"$root"/etc/systemd/system/native@.service <<'UNIT'
 [Service]
 Type=notify
 TimeoutStartSec=600s
 Environment="SCRIPT=tell READY=1; wait"
-ExecStart=/var/lib/bedplate/containers/crun-0/1/rootfs/payload
+ExecStart=/usr/libexec/payload
 UNIT
 for number in $(seq 0 $((many - 1))); do
     ln -s ../native@.service "$root"/etc/systemd/system/multi-user.target.wants/native@-$number.service
@@ -41,40 +42,62 @@ done
 
 /// Containers of one runtime, each by a name of its own.
 const CONTAINERS: &str = r#"
+references=()
 for number in $(seq 0 $((many - 1))); do
-    ln -s "$images"/payload $runtime-$number
-    references+=("oci:$PWD/$runtime-$number:latest")
+    ln -s "$images"/payload $what-$number
+    references+=("oci:$PWD/$what-$number:latest")
 done
-bedplate install --runtime $runtime --set 'SCRIPT=tell READY=1; wait' --set START_TIMEOUT=600s "${references[@]}"
+bedplate install --runtime $what --set 'SCRIPT=tell READY=1; wait' --set START_TIMEOUT=600s "${references[@]}"
 "#;
+
+/// What a boot takes.
+struct Boot {
+    /// By systemd's clock, from its start until all was up.
+    took: Duration,
+    /// Of the host's processors, which is the same when these have more to do.
+    worked: Duration,
+}
+
+impl Boot {
+    /// What each of many adds to an empty boot.
+    fn each(&self, empty: &Self) -> String {
+        let took = self.took.saturating_sub(empty.took) / MANY;
+        let worked = self.worked.saturating_sub(empty.worked) / MANY;
+        format!("{took:.2?} ({worked:.2?})")
+    }
+}
 
 fn cost(story: &Story, suite: Suite) -> Result<()> {
     let mut machine = Computer::new(story, suite)?;
     // Fifty of runc at once take more than the gigabyte that others have.
     machine.enlarge();
+    // The first boot of a disk does what no other has to.
+    boot(&mut machine, None)?;
     let empty = boot(&mut machine, None)?;
-    let each = |took: Duration| took.saturating_sub(empty) / MANY;
     let mut added = Vec::new();
-    for runtime in ["crun", "runc"] {
-        let install = format!("many={MANY} runtime={runtime} references=()\n{CONTAINERS}");
-        machine.prepare(&format!("{NONE}\n{install}"))?;
-        let took = boot(&mut machine, Some(runtime))?;
-        added.push(format!("{:.2?} with {runtime}", each(took)));
+    for (what, make, called) in [
+        ("native@", NATIVE, "as a native service"),
+        ("crun", CONTAINERS, "with crun"),
+        ("runc", CONTAINERS, "with runc"),
+    ] {
+        machine.prepare(&format!(
+            "{NONE}\nmany={MANY} what={what} payload={}\n{make}",
+            host::payload()?.display()
+        ))?;
+        let each = boot(&mut machine, Some(what))?.each(&empty);
+        added.push(format!("{each} {called}"));
     }
-    machine.prepare(&format!("{NONE}\nmany={MANY}\n{NATIVE}"))?;
-    let took = boot(&mut machine, Some("native@"))?;
     host::say(&format!(
-        "{}: a boot takes {empty:.1?} with nothing; each of {MANY} adds {}, {:.2?} as a native service",
+        "{}: a boot takes {:.1?} with nothing; each of {MANY} adds (and of the host's processors): {}",
         suite.name(),
-        added.join(", "),
-        each(took)
+        empty.took,
+        added.join(", ")
     ));
     Ok(())
 }
 
-/// Boots the machine and turns it off; how long the boot took by systemd's clock, from its start until all was up. What
-/// it was to start is up.
-fn boot(machine: &mut Computer, what: Option<&str>) -> Result<Duration> {
+/// Boots the machine and turns it off; what it was to start is up.
+fn boot(machine: &mut Computer, what: Option<&str>) -> Result<Boot> {
     machine.start()?;
     let at = machine.ok("for tick in {1..300}; do
             at=$(systemctl show --value --property=FinishTimestampMonotonic)
@@ -82,6 +105,7 @@ fn boot(machine: &mut Computer, what: Option<&str>) -> Result<Duration> {
             sleep 0.2
         done
         echo $at $(systemctl show --value --property=UserspaceTimestampMonotonic)")?;
+    let worked = machine.processor_time()?;
     let (end, start) = at.split_once(' ').context(at.clone())?;
     let (end, start): (u64, u64) = (end.parse()?, start.parse()?);
     ensure!(end > start, "the boot has not ended: {at}");
@@ -95,5 +119,6 @@ fn boot(machine: &mut Computer, what: Option<&str>) -> Result<Duration> {
         "these are up: {up}"
     );
     machine.poweroff()?;
-    Ok(Duration::from_micros(end - start))
+    let took = Duration::from_micros(end - start);
+    Ok(Boot { took, worked })
 }

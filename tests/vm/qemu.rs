@@ -264,6 +264,17 @@ impl Computer {
         ))
     }
 
+    /// The processor time of the host's that it has taken since its start.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let up = self.up.as_ref().context("the machine is off")?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", up.qemu.id()))?;
+        // Behind the name, which may hold spaces; in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(')').context(stat.clone())?;
+        let times = fields.split_whitespace().skip(11).take(2);
+        let ticks: Result<Vec<u64>, _> = times.map(str::parse).collect();
+        Ok(Duration::from_millis(10 * ticks?.iter().sum::<u64>()))
+    }
+
     /// Waits until a property of a unit has a value.
     pub(crate) fn until(&mut self, unit: &str, property: &str, value: &str) -> Result<()> {
         let (status, is) = self.run(&format!(
