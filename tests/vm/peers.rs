@@ -1,13 +1,22 @@
 //! What other ways to run a container as a service give, for `docs/fidelity.md`: a unit of Quadlet's, one that runs
 //! `podman run`, one that runs `runc run`. `make fidelity` tells this story; no tier does.
+//!
+//! Each is given the best unit that its manual teaches, and what a question needs beside it.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use crate::guest::{self, Guest, Suite};
 use crate::story::{Story, Told};
-use crate::{host, images, product};
+use crate::{host, images, product, scene};
+
+mod ends;
+mod handed;
+mod held;
+mod speaks;
 
 /// The stories of this file.
 pub(crate) const STORIES: &[Told] = &[("peers-trixie", peers)];
@@ -17,219 +26,231 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// As Quadlet's manual has it.
 const QUADLET: &str = "[Container]
-Image=localhost/peer:latest
+Image=localhost/IMAGE:latest
 ContainerName=quadlet
 Network=host
 Notify=yes
 Pull=never
 Environment=\"SCRIPT=STEPS\"
+KEYS
 
 [Service]
 LINES
 ";
 
+/// As podman-generate-systemd(1) writes it, with the control group and the lines passed on as podman-run(1) has it for
+/// a unit.
 const PODMAN: &str = "[Service]
 Type=notify
 NotifyAccess=all
-ExecStart=/usr/bin/podman run --rm --replace --name podman --network host --pull never --sdnotify container --env \"SCRIPT=STEPS\" localhost/peer:latest
+Delegate=yes
+KillMode=mixed
+ExecStart=/usr/bin/podman run --rm --replace --name podman --network host --pull never --sdnotify container OPTIONS --env \"SCRIPT=STEPS\" localhost/IMAGE:latest
 LINES
+ExecStop=/usr/bin/podman stop --ignore podman
+ExecStopPost=-/usr/bin/podman rm --force --ignore podman
 ";
 
+/// In the foreground, which is where readiness is passed on; in a control group beside runc's own.
 const RUNC: &str = "[Service]
 Type=notify
 NotifyAccess=all
+Delegate=yes
+DelegateSubgroup=supervisor
+KillMode=mixed
 ExecStartPre=-/usr/sbin/runc delete --force peer
 ExecStart=/usr/sbin/runc run --bundle /opt/bundle peer
 LINES
 ";
 
-/// In the order of the page: the unit, the file that it is made of, and its text.
+/// In the order of the page: the unit without `.service`, the file that it is made of, and its text.
 const PEERS: [(&str, &str, &str); 3] = [
     (
-        "quadlet.service",
+        "quadlet",
         "/etc/containers/systemd/quadlet.container",
         QUADLET,
     ),
-    (
-        "podman.service",
-        "/etc/systemd/system/podman.service",
-        PODMAN,
-    ),
-    ("runc.service", "/etc/systemd/system/runc.service", RUNC),
+    ("podman", "/etc/systemd/system/podman.service", PODMAN),
+    ("runc", "/etc/systemd/system/runc.service", RUNC),
 ];
 
 /// A question, and the answers that `fidelity/table.rs` has in words.
 type Asked = (&'static str, fn(&Peer<'_>) -> Result<bool>, [bool; 3]);
 
-const ASKED: &[Asked] = &[
-    (
-        "the payload is the main process, alone",
-        is_alone,
-        [false, false, false],
-    ),
-    ("READY is the payload's", is_ready, [true, true, true]),
-    ("STATUS arrives", has_status, [true, true, false]),
-    ("WATCHDOG arrives", is_watched, [true, true, false]),
-    (
-        "the exit status is the unit's",
-        keeps_status,
-        [true, true, true],
-    ),
-    (
-        "a signal is the unit's",
-        keeps_signal,
-        [false, false, false],
-    ),
-    (
-        "priorities of lines are kept",
-        has_priorities,
-        [false, true, true],
-    ),
-    (
-        "a drop-in's environment arrives",
-        has_environment,
-        [false, false, false],
-    ),
-];
+/// What a unit is made of, beside what all have. `UNIT` in it is the unit's name.
+#[derive(Debug, Clone, Copy)]
+struct Made<'a> {
+    /// What the payload does.
+    steps: &'a str,
+    /// In `[Service]`.
+    lines: &'a str,
+    /// In Quadlet's `[Container]`.
+    keys: &'a str,
+    /// Of `podman run`.
+    options: &'a str,
+    /// In runc's configuration.
+    config: fn(&mut Value),
+    /// Whose payload it is.
+    image: &'a str,
+}
+
+/// What does nothing.
+const PLAIN: Made<'_> = Made {
+    steps: "tell READY=1; wait",
+    lines: "",
+    keys: "",
+    options: "--cgroups=split",
+    config: |_config| {},
+    image: "peer",
+};
 
 struct Peer<'a> {
     guest: &'a Guest,
-    unit: &'static str,
+    name: &'static str,
+    unit: String,
     file: &'static str,
     text: &'static str,
+    /// Where the journal was when the unit was made.
+    cursor: RefCell<String>,
 }
 
 fn peers(story: &Story) -> Result<()> {
-    let containers = story.dir().join("containers");
-    std::fs::create_dir_all(&containers)?;
-    let mut guest = Guest::new(story, Suite::Trixie)?
-        .with_podman(&containers)
-        .bind(images::small()?, images::INSIDE)
-        .bind(host::payload()?, "/opt/bundle/rootfs/payload");
-    guest.start()?;
-    guest.sh(&format!(
-        "skopeo copy --quiet {} containers-storage:localhost/peer:latest
-         cd /opt/bundle && runc spec && sed -i 's|\"terminal\": true|\"terminal\": false|; s|\"sh\"|\"/payload\"|' config.json
-         cp config.json plain.json
-         rm -f /etc/systemd/system/podman.service",
-        product::image("payload")
-    ))?;
+    let guest = boot(story)?;
+    let all = [speaks::ASKED, handed::ASKED, held::ASKED, ends::ASKED];
     let mut wrong = Vec::new();
-    for (question, ask, expected) in ASKED {
-        for ((unit, file, text), expected) in PEERS.into_iter().zip(expected) {
+    for (question, ask, expected) in all.into_iter().flatten() {
+        for ((name, file, text), expected) in PEERS.into_iter().zip(expected) {
             let peer = Peer {
                 guest: &guest,
-                unit,
+                name,
+                unit: format!("{name}.service"),
                 file,
                 text,
+                cursor: RefCell::default(),
             };
-            let is = ask(&peer).with_context(|| format!("{unit}: {question}"))?;
-            host::say(&format!("{unit}: {question}: {is}"));
+            let is = ask(&peer).with_context(|| format!("{name}: {question}"))?;
+            host::say(&format!("{name}: {question}: {is}"));
             if is != *expected {
-                wrong.push(format!("{unit}: {question}: {is}"));
+                wrong.push(format!("{name}: {question}: {is}"));
             }
-            guest.ok(&["systemctl", "stop", unit])?;
-            guest.run(&["podman", "rm", "--all", "--force", "--time=1"])?;
-            guest.run(&["runc", "delete", "--force", "peer"])?;
-            guest.run(&["systemctl", "reset-failed", unit])?;
+            peer.unmake()?;
         }
     }
     ensure!(wrong.is_empty(), "not as the table has it: {wrong:#?}");
     Ok(())
 }
 
+/// A guest with podman, its images, and a bundle for runc.
+fn boot(story: &Story) -> Result<Guest> {
+    let containers = story.dir().join("containers");
+    std::fs::create_dir_all(&containers)?;
+    let groups = ("etc/group", "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n");
+    let signal = (images::CONFIG, r#"{"StopSignal":"SIGQUIT"}"#);
+    images::add("peer", scene::MANIFEST, &[groups])?;
+    images::add("peer-quits", scene::MANIFEST, &[groups, signal])?;
+    let mut guest = Guest::new(story, Suite::Trixie)?
+        .with_podman(&containers)
+        .bind(images::small()?, images::INSIDE)
+        .bind(host::payload()?, "/opt/bundle/rootfs/payload");
+    guest.start()?;
+    for image in ["peer", "peer-quits"] {
+        let from = product::image(image);
+        guest.sh(&format!(
+            "skopeo copy --quiet {from} containers-storage:localhost/{image}:latest"
+        ))?;
+    }
+    guest.sh("cd /opt/bundle && runc spec && mv config.json plain.json
+         rm -f /etc/systemd/system/podman.service")?;
+    Ok(guest)
+}
+
 impl Peer<'_> {
-    /// Makes the unit with these steps and lines.
-    fn make(&self, steps: &str, lines: &str) -> Result<()> {
-        let text = self.text.replace("STEPS", steps).replace("LINES", lines);
+    /// Makes the unit.
+    fn make(&self, made: &Made<'_>) -> Result<()> {
+        let steps = made.steps.replace("UNIT", self.name);
+        let text = self
+            .text
+            .replace("IMAGE", made.image)
+            .replace("KEYS", made.keys)
+            .replace("OPTIONS", made.options)
+            .replace("LINES", made.lines)
+            .replace("UNIT", self.name)
+            .replace("STEPS", &steps);
         self.guest.write(self.file, text)?;
-        let script = format!(
-            r#"sed 's|"TERM=xterm"|"SCRIPT={}"|' /opt/bundle/plain.json >/opt/bundle/config.json"#,
-            steps.replace('|', "\\|")
-        );
-        self.guest.sh(&script)?;
+        let plain = self.guest.ok(&["cat", "/opt/bundle/plain.json"])?;
+        let mut config: Value = serde_json::from_str(&plain)?;
+        config["process"]["terminal"] = json!(false);
+        config["process"]["args"] = json!(["/payload"]);
+        config["process"]["env"] = json!([format!("SCRIPT={steps}")]);
+        (made.config)(&mut config);
+        self.guest
+            .write("/opt/bundle/config.json", config.to_string())?;
         self.guest.ok(&["systemctl", "daemon-reload"])?;
+        let shown = ["--quiet", "--lines=0", "--show-cursor"];
+        let shown = self.guest.ok(&[&["journalctl"][..], &shown].concat())?;
+        let cursor = shown.trim_start_matches("-- cursor: ");
+        *self.cursor.borrow_mut() = format!("--after-cursor={cursor}");
         Ok(())
     }
 
     /// Starts it, which takes as long as it takes.
-    fn start(&self, steps: &str, lines: &str) -> Result<()> {
-        self.make(steps, lines)?;
-        self.guest.ok(&["systemctl", "start", self.unit])?;
+    fn start(&self, made: &Made<'_>) -> Result<()> {
+        self.make(made)?;
+        self.guest.ok(&["systemctl", "start", &self.unit])?;
+        Ok(())
+    }
+
+    /// Leaves nothing of it but its file.
+    fn unmake(&self) -> Result<()> {
+        let guest = self.guest;
+        guest.ok(&["systemctl", "stop", &self.unit])?;
+        guest.run(&["podman", "rm", "--all", "--force", "--time=1"])?;
+        guest.run(&["runc", "delete", "--force", "peer"])?;
+        guest.run(&["pkill", "-KILL", "-x", "payload"])?;
+        guest.run(&["systemctl", "reset-failed", &self.unit])?;
         Ok(())
     }
 
     fn property(&self, property: &str) -> Result<String> {
-        self.guest.property(self.unit, property)
+        self.guest.property(&self.unit, property)
     }
 
     /// Whether it becomes so soon.
     fn becomes(&self, so: impl Fn() -> Result<bool>) -> bool {
-        guest::until(SOON, self.unit, so).is_ok()
+        guest::until(SOON, self.name, so).is_ok()
     }
 
-    /// Whether it comes to this end.
-    fn ends(&self, result: &str, status: &str) -> bool {
-        self.becomes(|| {
-            Ok(self.property("ActiveState")? == "failed"
-                && self.property("Result")? == result
-                && self.property("ExecMainStatus")? == status)
-        })
+    /// What all have said since the unit was made.
+    fn said(&self) -> Result<String> {
+        self.guest.messages(&[&self.cursor.borrow()])
+    }
+
+    /// Whether this line is among it. podman's journal driver keeps the line's end.
+    fn has_said(&self, line: &str) -> Result<bool> {
+        Ok(self.said()?.lines().any(|said| said.trim_end() == line))
+    }
+
+    /// The payload, where there is one.
+    fn payload(&self) -> Result<String> {
+        match &self.payloads()?[..] {
+            [payload] => Ok(payload.clone()),
+            all => bail!("payloads: {all:?}"),
+        }
+    }
+
+    /// The payloads that run.
+    fn payloads(&self) -> Result<Vec<String>> {
+        let found = self.guest.run(&["pgrep", "-x", "payload"])?;
+        Ok(found.stdout.lines().map(str::to_owned).collect())
     }
 }
 
-fn is_alone(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("tell READY=1; wait", "")?;
-    let name = peer.unit.trim_end_matches(".service");
-    Ok(product::holds_payload_alone(peer.guest, name, "payload").is_ok())
-}
-
-fn is_ready(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("pause 700; say soon; tell READY=1; wait", "")?;
-    Ok(peer.guest.messages(&[])?.lines().any(|line| line == "soon"))
-}
-
-fn has_status(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("tell READY=1; tell STATUS=working; wait", "")?;
-    Ok(peer.becomes(|| Ok(peer.property("StatusText")? == "working")))
-}
-
-fn is_watched(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("tell READY=1; ping /never", "WatchdogSec=5s")?;
-    let first = peer.property("WatchdogTimestampMonotonic")?;
-    // It would be killed after five seconds.
-    Ok(guest::until(Duration::from_secs(3), "a ping", || {
-        Ok(peer.property("WatchdogTimestampMonotonic")? != first)
-    })
-    .is_ok())
-}
-
-fn keeps_status(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("tell READY=1; pause 300; exit 7", "")?;
-    Ok(peer.ends("exit-code", "7"))
-}
-
-fn keeps_signal(peer: &Peer<'_>) -> Result<bool> {
-    peer.start("tell READY=1; wait", "")?;
-    peer.guest.sh("kill -KILL $(pgrep -x payload)")?;
-    Ok(peer.ends("signal", "9"))
-}
-
-fn has_priorities(peer: &Peer<'_>) -> Result<bool> {
-    let lines = |guest: &Guest| guest.messages(&["PRIORITY=3", "MESSAGE=bad"]);
-    let before = lines(peer.guest)?;
-    peer.start("say <3>bad; tell READY=1; wait", "")?;
-    Ok(lines(peer.guest)? != before)
-}
-
-fn has_environment(peer: &Peer<'_>) -> Result<bool> {
-    peer.start(
-        "env GREETING; tell READY=1; wait",
-        "Environment=GREETING=hello",
-    )?;
-    Ok(peer
-        .guest
-        .messages(&[])?
-        .lines()
-        .any(|line| line == "GREETING=hello"))
+/// A mount in runc's configuration.
+fn bind(config: &mut Value, source: &str, destination: &str, options: &[&str]) {
+    let mount = json!({
+        "source": source, "destination": destination, "type": "bind", "options": options,
+    });
+    if let Some(mounts) = config["mounts"].as_array_mut() {
+        mounts.push(mount);
+    }
 }

@@ -22,8 +22,9 @@ const HEAD: &str = "# As a service of the host's own
 What systemd, the operator and the journal see of a system container is what they see of a service that a package
 brought. Each row is a set of checks in a booted Debian, with systemd 257 and with 252, with crun and with runc; this page is
 written from their results by `make fidelity`, not by hand. Beside it stands what other ways to run a container as a
-service give: a unit of Quadlet's, a unit that runs `podman run`, and one that runs `runc run`, all with `Type=notify`; those
-were looked at with podman 5.4, runc 1.1 and systemd 257, in the same way but not in all of a row's checks.
+service give: a unit of Quadlet's, a unit that runs `podman run`, and one that runs `runc run`, all with `Type=notify`, each
+written as its manual teaches and with what the cell names; those were looked at with podman 5.4, runc 1.1 and systemd 257,
+in the same way but not in all of a row's checks: of resource control, where the payload's control group is.
 
 `✓`: shown by all checks of the row. `✓ [1]`: shown, with the limit of that number below. `2 of 3`: not by all of them.
 `–`: not shown. `?`: not measured.

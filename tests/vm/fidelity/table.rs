@@ -123,7 +123,11 @@ pub(crate) const ROWS: &[Row] = &[
             "restart",
             "count, names and content after `systemctl restart`",
         )],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("no: descriptors are lost"),
+            Peer::Found("no: descriptors are lost"),
+            Peer::Found("no: descriptors are lost"),
+        ],
     },
     Row {
         id: "sockets",
@@ -142,7 +146,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "a container with the host's process ids that asks for sockets is refused at install",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("yes"),
+            Peer::Found("yes"),
+            Peer::Found("yes, without the sockets' names"),
+        ],
     },
     Row {
         id: "credentials",
@@ -161,7 +169,15 @@ pub(crate) const ROWS: &[Row] = &[
                 "a `secret` value is readable inside, and in clear nowhere else",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found(
+                "mounted by hand, for root alone; podman's `Secret=` reaches a user, in clear on disk",
+            ),
+            Peer::Found(
+                "mounted by hand, for root alone; podman's `--secret` reaches a user, in clear on disk",
+            ),
+            Peer::Found("mounted by hand, for root alone"),
+        ],
     },
     Row {
         id: "resources",
@@ -184,7 +200,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "`OOMPolicy=` stop, kill and continue: what becomes of the service when the kernel kills a part of it",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("the payload is in the unit's control group"),
+            Peer::Found("with `--cgroups=split`"),
+            Peer::Found("with `DelegateSubgroup=`"),
+        ],
     },
     Row {
         id: "exit",
@@ -226,7 +246,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "`ExecStop=` of the image's own unit runs before the signal",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("yes"),
+            Peer::Found("yes"),
+            Peer::Found("yes; not the image's signal"),
+        ],
     },
     Row {
         id: "journal",
@@ -247,7 +271,7 @@ pub(crate) const ROWS: &[Row] = &[
             ("shown", "`systemctl status` shows the last lines"),
         ],
         peers: [
-            Peer::Found("priorities are lost"),
+            Peer::Found("priorities with `LogDriver=passthrough`"),
             Peer::Found("with priorities"),
             Peer::Found("with priorities"),
         ],
@@ -265,8 +289,8 @@ pub(crate) const ROWS: &[Row] = &[
             ("privileges", "`bedplate show` lists the privileges"),
         ],
         peers: [
-            Peer::Found("a drop-in's `Environment=` does not arrive"),
-            Peer::Found("a drop-in's `Environment=` does not arrive"),
+            Peer::Found("a drop-in's `Environment=` arrives with `EnvironmentHost=`"),
+            Peer::Found("a drop-in's `Environment=` arrives with `--env-host`"),
             Peer::Found("a drop-in's `Environment=` does not arrive"),
         ],
     },
@@ -280,7 +304,15 @@ pub(crate) const ROWS: &[Row] = &[
                 "each kind, of one that is not, also after restarts and reloads",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found(
+                "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
+            ),
+            Peer::Found(
+                "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
+            ),
+            Peer::Found("mounted by hand, for root alone"),
+        ],
     },
     Row {
         id: "users",
@@ -299,7 +331,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "files have the owner that is expected, inside and outside",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("yes"),
+            Peer::Found("yes"),
+            Peer::Found("by number"),
+        ],
     },
     Row {
         id: "timers",
@@ -312,7 +348,11 @@ pub(crate) const ROWS: &[Row] = &[
             ("timer", "a timer of the image's starts it"),
             ("path", "a path unit of the image's starts it"),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("yes; timers and paths are the operator's to write"),
+            Peer::Found("yes; timers and paths are the operator's to write"),
+            Peer::Found("yes; timers and paths are the operator's to write"),
+        ],
     },
     Row {
         id: "cri",
@@ -350,7 +390,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "the root file system and what is mounted read-only cannot be written",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("yes"),
+            Peer::Found("yes"),
+            Peer::Found("devices and read-only paths"),
+        ],
     },
     Row {
         id: "kill",
@@ -367,7 +411,11 @@ pub(crate) const ROWS: &[Row] = &[
                 "so does `daemon-reload`, many times, while it starts and stops",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            Peer::Found("started again; a killed conmon takes the payload with it"),
+            Peer::Found("started again; a killed conmon takes the payload with it"),
+            Peer::Found("started again; a killed runc takes the payload with it"),
+        ],
     },
     Row {
         id: "early",
