@@ -10,7 +10,7 @@ use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
 use serde_json::json;
 
 use crate::host::Host;
-use crate::layout::digest;
+use crate::layout::{PLAIN, digest};
 use crate::process;
 
 /// Each path with type, mode, owner, attributes, and content or target.
@@ -193,4 +193,20 @@ fn it_is_what_umoci_unpacks() {
     let inode = |name: &str| fs::metadata(rootfs.join(name)).unwrap().ino();
     assert_eq!(inode("usr/bin/su"), inode("usr/bin/linked"));
     assert_eq!(inode("usr/bin/su"), inode("etc/linked too"));
+}
+
+/// umoci ends such a layer with the last byte of the last file.
+#[test]
+fn a_layer_of_umoci_insert_is_whole() {
+    let host = Host::new();
+    let layout = host.image_of("inserted", PLAIN);
+    let added = host.beside("added");
+    fs::write(&added, "added").unwrap();
+    let image = layout.reference.trim_start_matches("oci:");
+    let added = added.to_str().unwrap();
+    process::tool("umoci", &["insert", "--image", image, added, "/opt/added"]);
+    host.ok(&["install", &layout.reference]);
+    host.ok(&["verify", "inserted"]);
+    let found = host.text("var/lib/bedplate/containers/inserted/1/rootfs/opt/added");
+    assert_eq!(found, "added");
 }
