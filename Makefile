@@ -124,7 +124,8 @@ check-machine: ## a whole machine under qemu: fs-verity, power cuts
 check-crash: ## a crash after every change of the host, and power cuts: nothing is lost; half an hour
 	tests/check crash
 
-fidelity: build ## docs/fidelity.md, from what the booted stories show now
+fidelity: build ## docs/fidelity.md, from what the booted stories show now; half an hour
+	tests/vm/setup host guests machine
 	rm -rf $(TARGET)/vm/fidelity
 	cargo test --locked --test vm
 	BEDPLATE_BLESS=1 cargo test --locked --test fidelity

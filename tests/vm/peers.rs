@@ -1,7 +1,7 @@
 //! What other ways to run a container as a service give, for `docs/fidelity.md`: a unit of Quadlet's, one that runs
 //! `podman run`, one that runs `runc run`. `make fidelity` tells this story; no tier does.
 //!
-//! Each is given the best unit that its manual teaches, and what a question needs beside it.
+//! Each is given a good unit, after its manual, and what a question needs beside it.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use crate::guest::{self, Guest, Suite};
 use crate::story::{Story, Told};
 use crate::{host, images, product, scene};
 
+mod early;
 mod ends;
 mod handed;
 mod held;
@@ -63,8 +64,11 @@ ExecStart=/usr/sbin/runc run --bundle /opt/bundle peer
 LINES
 ";
 
-/// In the order of the page: the unit without `.service`, the file that it is made of, and its text.
-const PEERS: [(&str, &str, &str); 3] = [
+/// The unit without `.service`, the file that it is made of, and its text.
+type Way = (&'static str, &'static str, &'static str);
+
+/// In the order of the page.
+const PEERS: [Way; 3] = [
     (
         "quadlet",
         "/etc/containers/systemd/quadlet.container",
@@ -115,26 +119,31 @@ struct Peer<'a> {
 }
 
 fn peers(story: &Story) -> Result<()> {
-    let guest = boot(story)?;
-    let all = [speaks::ASKED, handed::ASKED, held::ASKED, ends::ASKED];
+    let mut guest = boot(story)?;
+    let all = [
+        speaks::ASKED,
+        handed::ASKED,
+        held::ASKED,
+        ends::ASKED,
+        early::ASKED,
+    ];
     let mut wrong = Vec::new();
+    let mut answer = |name: &str, question: &str, (is, expected): (bool, bool)| {
+        host::say(&format!("{name}: {question}: {is}"));
+        if is != expected {
+            wrong.push(format!("{name}: {question}: {is}"));
+        }
+    };
     for (question, ask, expected) in all.into_iter().flatten() {
-        for ((name, file, text), expected) in PEERS.into_iter().zip(expected) {
-            let peer = Peer {
-                guest: &guest,
-                name,
-                unit: format!("{name}.service"),
-                file,
-                text,
-                cursor: RefCell::default(),
-            };
-            let is = ask(&peer).with_context(|| format!("{name}: {question}"))?;
-            host::say(&format!("{name}: {question}: {is}"));
-            if is != *expected {
-                wrong.push(format!("{name}: {question}: {is}"));
-            }
+        for (made, expected) in PEERS.into_iter().zip(expected) {
+            let peer = Peer::new(&guest, made);
+            let is = ask(&peer).with_context(|| format!("{}: {question}", peer.name))?;
+            answer(peer.name, question, (is, *expected));
             peer.unmake()?;
         }
+    }
+    for (name, is) in early::boots(&mut guest)? {
+        answer(name, early::QUESTION, (is, true));
     }
     ensure!(wrong.is_empty(), "not as the table has it: {wrong:#?}");
     Ok(())
@@ -162,6 +171,19 @@ fn boot(story: &Story) -> Result<Guest> {
     guest.sh("cd /opt/bundle && runc spec && mv config.json plain.json
          rm -f /etc/systemd/system/podman.service")?;
     Ok(guest)
+}
+
+impl<'a> Peer<'a> {
+    fn new(guest: &'a Guest, (name, file, text): Way) -> Self {
+        Self {
+            guest,
+            name,
+            unit: format!("{name}.service"),
+            file,
+            text,
+            cursor: RefCell::default(),
+        }
+    }
 }
 
 impl Peer<'_> {

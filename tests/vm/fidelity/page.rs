@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::table::{PEERS, PLACES, Peer, ROWS, Row};
+use crate::table::{PEERS, PLACES, ROWS, Row};
 
 /// What a row's checks have come to in one place.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -23,11 +23,11 @@ What systemd, the operator and the journal see of a system container is what the
 brought. Each row is a set of checks in a booted Debian, with systemd 257 and with 252, with crun and with runc; this page is
 written from their results by `make fidelity`, not by hand. Beside it stands what other ways to run a container as a
 service give: a unit of Quadlet's, a unit that runs `podman run`, and one that runs `runc run`, all with `Type=notify`, each
-written as its manual teaches and with what the cell names; those were looked at with podman 5.4, runc 1.1 and systemd 257,
+written after its manual and with what the cell names; those were looked at with podman 5.4, runc 1.1 and systemd 257,
 in the same way but not in all of a row's checks: of resource control, where the payload's control group is.
 
 `✓`: shown by all checks of the row. `✓ [1]`: shown, with the limit of that number below. `2 of 3`: not by all of them.
-`–`: not shown. `?`: not measured.
+`–`: not shown.
 ";
 
 const MIDDLE: &str = "
@@ -53,11 +53,7 @@ pub(crate) fn page(cells: &Cells) -> String {
             let _infallible = write!(page, " {} |", show(row, &cell, &mut notes));
         }
         for peer in row.peers {
-            let found = match peer {
-                Peer::Unknown => "?",
-                Peer::Found(found) => found,
-            };
-            let _infallible = write!(page, " {found} |");
+            let _infallible = write!(page, " {peer} |");
         }
         page.push('\n');
     }

@@ -12,17 +12,9 @@ pub(crate) struct Row {
     pub(crate) title: &'static str,
     /// What it is shown by: the name of a check within the row, and what it sees.
     pub(crate) checks: &'static [(&'static str, &'static str)],
-    /// The same in a unit of Quadlet's, in a unit that runs `podman run`, in one that runs `runc run`.
-    pub(crate) peers: [Peer; 3],
-}
-
-/// What another way to run a container as a service gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Peer {
-    /// Nobody has looked.
-    Unknown,
-    /// What the story in `peers.rs` has found, which looks at it again.
-    Found(&'static str),
+    /// The same in a unit of Quadlet's, in a unit that runs `podman run`, in one that runs `runc run`: what the story in
+    /// `peers.rs` has found, which looks at it again.
+    pub(crate) peers: [&'static str; 3],
 }
 
 /// The other ways.
@@ -52,9 +44,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found("no: conmon is the main process and stays"),
-            Peer::Found("no: conmon is the main process and stays, podman too"),
-            Peer::Found("no: runc is the main process and stays"),
+            "no: conmon is the main process and stays",
+            "no: conmon is the main process and stays, podman too",
+            "no: runc is the main process and stays",
         ],
     },
     Row {
@@ -94,11 +86,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "no payload without `notify = \"full\"` turns systemd against another process",
             ),
         ],
-        peers: [
-            Peer::Found("READY and STATUS"),
-            Peer::Found("READY and STATUS"),
-            Peer::Found("READY alone"),
-        ],
+        peers: ["READY and STATUS", "READY and STATUS", "READY alone"],
     },
     Row {
         id: "watchdog",
@@ -111,9 +99,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found("WATCHDOG=1 arrives"),
-            Peer::Found("WATCHDOG=1 arrives"),
-            Peer::Found("no: WATCHDOG=1 is lost"),
+            "WATCHDOG=1 arrives",
+            "WATCHDOG=1 arrives",
+            "no: WATCHDOG=1 is lost",
         ],
     },
     Row {
@@ -124,9 +112,9 @@ pub(crate) const ROWS: &[Row] = &[
             "count, names and content after `systemctl restart`",
         )],
         peers: [
-            Peer::Found("no: descriptors are lost"),
-            Peer::Found("no: descriptors are lost"),
-            Peer::Found("no: descriptors are lost"),
+            "no: descriptors are lost",
+            "no: descriptors are lost",
+            "no: descriptors are lost",
         ],
     },
     Row {
@@ -146,11 +134,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "a container with the host's process ids that asks for sockets is refused at install",
             ),
         ],
-        peers: [
-            Peer::Found("yes"),
-            Peer::Found("yes"),
-            Peer::Found("yes, without the sockets' names"),
-        ],
+        peers: ["yes", "yes", "yes, without the sockets' names"],
     },
     Row {
         id: "credentials",
@@ -170,13 +154,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found(
-                "mounted by hand, for root alone; podman's `Secret=` reaches a user, in clear on disk",
-            ),
-            Peer::Found(
-                "mounted by hand, for root alone; podman's `--secret` reaches a user, in clear on disk",
-            ),
-            Peer::Found("mounted by hand, for root alone"),
+            "mounted by hand, for root alone; podman's `Secret=` reaches a user, in clear on disk",
+            "mounted by hand, for root alone; podman's `--secret` reaches a user, in clear on disk",
+            "mounted by hand, for root alone",
         ],
     },
     Row {
@@ -201,9 +181,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found("the payload is in the unit's control group"),
-            Peer::Found("with `--cgroups=split`"),
-            Peer::Found("with `DelegateSubgroup=`"),
+            "the payload is in the unit's control group",
+            "with `--cgroups=split`",
+            "with `DelegateSubgroup=`",
         ],
     },
     Row {
@@ -226,9 +206,9 @@ pub(crate) const ROWS: &[Row] = &[
             ("success", "a status in `SuccessExitStatus=` is success"),
         ],
         peers: [
-            Peer::Found("the status; a signal is lost"),
-            Peer::Found("the status; a signal is lost"),
-            Peer::Found("the status; a signal is lost"),
+            "the status; a signal is lost",
+            "the status; a signal is lost",
+            "the status; a signal is lost",
         ],
     },
     Row {
@@ -246,11 +226,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "`ExecStop=` of the image's own unit runs before the signal",
             ),
         ],
-        peers: [
-            Peer::Found("yes"),
-            Peer::Found("yes"),
-            Peer::Found("yes; not the image's signal"),
-        ],
+        peers: ["yes", "yes", "yes; not the image's signal"],
     },
     Row {
         id: "journal",
@@ -271,9 +247,9 @@ pub(crate) const ROWS: &[Row] = &[
             ("shown", "`systemctl status` shows the last lines"),
         ],
         peers: [
-            Peer::Found("priorities with `LogDriver=passthrough`"),
-            Peer::Found("with priorities"),
-            Peer::Found("with priorities"),
+            "priorities with `LogDriver=passthrough`",
+            "with priorities",
+            "with priorities",
         ],
     },
     Row {
@@ -289,9 +265,9 @@ pub(crate) const ROWS: &[Row] = &[
             ("privileges", "`bedplate show` lists the privileges"),
         ],
         peers: [
-            Peer::Found("a drop-in's `Environment=` arrives with `EnvironmentHost=`"),
-            Peer::Found("a drop-in's `Environment=` arrives with `--env-host`"),
-            Peer::Found("a drop-in's `Environment=` does not arrive"),
+            "a drop-in's `Environment=` arrives with `EnvironmentHost=`",
+            "a drop-in's `Environment=` arrives with `--env-host`",
+            "a drop-in's `Environment=` does not arrive",
         ],
     },
     Row {
@@ -305,13 +281,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found(
-                "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
-            ),
-            Peer::Found(
-                "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
-            ),
-            Peer::Found("mounted by hand, for root alone"),
+            "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
+            "mounted by hand; with `:U` a user's, until `ExecReload=` gives them back to root",
+            "mounted by hand, for root alone",
         ],
     },
     Row {
@@ -331,11 +303,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "files have the owner that is expected, inside and outside",
             ),
         ],
-        peers: [
-            Peer::Found("yes"),
-            Peer::Found("yes"),
-            Peer::Found("by number"),
-        ],
+        peers: ["yes", "yes", "by number"],
     },
     Row {
         id: "timers",
@@ -349,9 +317,9 @@ pub(crate) const ROWS: &[Row] = &[
             ("path", "a path unit of the image's starts it"),
         ],
         peers: [
-            Peer::Found("yes; timers and paths are the operator's to write"),
-            Peer::Found("yes; timers and paths are the operator's to write"),
-            Peer::Found("yes; timers and paths are the operator's to write"),
+            "yes; timers and paths are the operator's to write",
+            "yes; timers and paths are the operator's to write",
+            "yes; timers and paths are the operator's to write",
         ],
     },
     Row {
@@ -375,14 +343,24 @@ pub(crate) const ROWS: &[Row] = &[
                 "a pod keeps the memory and the processor time that it was given, and the unit's own limits hold for what runs in it",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            "no: what it has started ends with it",
+            "no: what it has started ends with it",
+            "no: what it has started ends with it",
+        ],
     },
     Row {
         id: "mounts",
         title: "Mount propagation, devices, read-only paths",
         checks: &[
-            ("shared", "`shared`: mounts pass both ways"),
-            ("slave", "`slave`: mounts pass from the host, not to it"),
+            (
+                "shared",
+                "`shared`: mounts pass both ways, where `/var/lib/bedplate` or the source is a mount of its own",
+            ),
+            (
+                "slave",
+                "`slave`: mounts pass from the host, not to it, where `/var/lib/bedplate` or the source is a mount of its own",
+            ),
             ("private", "`private`: mounts do not pass"),
             ("devices", "a device that is listed works, another does not"),
             (
@@ -391,9 +369,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found("yes"),
-            Peer::Found("yes"),
-            Peer::Found("devices and read-only paths"),
+            "yes",
+            "yes",
+            "yes; mounts pass where the source is another mount than the root file system's",
         ],
     },
     Row {
@@ -412,9 +390,9 @@ pub(crate) const ROWS: &[Row] = &[
             ),
         ],
         peers: [
-            Peer::Found("started again; a killed conmon takes the payload with it"),
-            Peer::Found("started again; a killed conmon takes the payload with it"),
-            Peer::Found("started again; a killed runc takes the payload with it"),
+            "started again; a killed conmon takes the payload with it",
+            "started again; a killed conmon takes the payload with it",
+            "started again; a killed runc takes the payload with it",
         ],
     },
     Row {
@@ -442,6 +420,10 @@ pub(crate) const ROWS: &[Row] = &[
                 "`bedplate check --boot` names what would reach the network",
             ),
         ],
-        peers: [Peer::Unknown; 3],
+        peers: [
+            "with `DefaultDependencies=` off in two sections; needs podman and its store, and unless told waits for the network",
+            "with `DefaultDependencies=no`; needs podman and its store",
+            "with `DefaultDependencies=no`",
+        ],
     },
 ];

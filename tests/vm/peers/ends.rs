@@ -1,6 +1,6 @@
 //! How it ends, by itself and when it is told to; what starts it, and what is left when something of it is killed.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::peers::{Asked, Made, PLAIN, Peer};
 
@@ -61,6 +61,11 @@ pub(crate) const ASKED: &[Asked] = &[
         "it outlives systemd's own restart",
         outlives_systemd,
         [true, true, true],
+    ),
+    (
+        "what it has started and left to itself lives through a restart",
+        leaves_running,
+        [false, false, false],
     ),
 ];
 
@@ -215,4 +220,34 @@ fn outlives_systemd(peer: &Peer<'_>) -> Result<bool> {
     let before = peer.payload()?;
     peer.guest.ok(&["systemctl", "daemon-reexec"])?;
     Ok(peer.property("ActiveState")? == "active" && peer.payloads()? == [before])
+}
+
+/// As the shims of a CRI daemon are left: in the container, with the host's process ids. Quadlet refuses to make a unit
+/// with `KillMode=process`.
+fn leaves_running(peer: &Peer<'_>) -> Result<bool> {
+    let quadlet = peer.name == "quadlet";
+    peer.start(&Made {
+        keys: "PodmanArgs=--pid=host",
+        options: "--cgroups=split --pid=host",
+        lines: if quadlet { "" } else { "KillMode=process" },
+        config: |config| {
+            if let Some(namespaces) = config["linux"]["namespaces"].as_array_mut() {
+                namespaces.retain(|namespace| namespace["type"] != "pid");
+            }
+        },
+        ..PLAIN
+    })?;
+    let first = peer.payload()?;
+    let (program, container) = match peer.name {
+        "runc" => ("runc", "peer"),
+        name => ("podman", name),
+    };
+    // Who runs the command waits until nobody has its output open.
+    peer.guest.sh(&format!(
+        "{program} exec --detach {container} /payload 'await /never' </dev/null >/dev/null 2>&1"
+    ))?;
+    let left = peer.payloads()?.into_iter().find(|one| *one != first);
+    let left = left.context("it has started nothing")?;
+    peer.guest.ok(&["systemctl", "restart", &peer.unit])?;
+    Ok(peer.payloads()?.contains(&left))
 }
