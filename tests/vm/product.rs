@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::guest::{Guest, Output, Suite};
+use crate::guest::{self, Guest, Output, Suite};
 use crate::story::Story;
 use crate::{host, images};
 
@@ -13,6 +13,9 @@ pub(crate) const COMMAND: Duration = Duration::from_mins(3);
 
 /// Within which a unit must be up that nothing holds up.
 pub(crate) const UP: Duration = Duration::from_secs(40);
+
+/// Within which the launcher of a container that is ready is gone.
+const LAUNCHER: Duration = Duration::from_secs(10);
 
 /// Where a guest whose own crun does not work on this host sees a newer one.
 const NEWER_CRUN: &str = "/opt/crun/crun";
@@ -170,18 +173,18 @@ pub(crate) fn started_after(guest: &Guest, later: &str, earlier: &str) -> Result
     Ok(())
 }
 
-/// The unit's control group holds its main process and nothing else, which is called `comm`; its pid.
+/// The unit's control group holds its main process and nothing else, which is called `comm`; its pid. The launcher goes
+/// in its own time once the payload is ready: on a busy machine the kernel needs a while for its mount namespace.
 pub(crate) fn holds_payload_alone(guest: &Guest, name: &str, comm: &str) -> Result<String> {
     let unit = format!("{name}.service");
     let main = guest.property(&unit, "MainPID")?;
     let group = guest.property(&unit, "ControlGroup")?;
     let script =
         format!(r#"find "/sys/fs/cgroup{group}" -name cgroup.procs -exec cat {{}} + | sort -un"#);
-    let held = guest.sh(&script)?;
-    ensure!(
-        held == main,
-        "{unit}: its main process is {main}, its control group holds {held:?}"
-    );
+    let alone = || Ok(guest.sh(&script)? == main);
+    let what = format!("{unit} with its main process {main} alone");
+    guest::until(LAUNCHER, &what, alone)
+        .with_context(|| format!("its control group holds {:?}", guest.sh(&script)))?;
     let is = guest.ok(&["cat", &format!("/proc/{main}/comm")])?;
     ensure!(
         is == comm,
@@ -193,9 +196,10 @@ pub(crate) fn holds_payload_alone(guest: &Guest, name: &str, comm: &str) -> Resu
 /// No process of bedplate or of a runtime is there.
 pub(crate) fn nothing_resident(guest: &Guest) -> Result<()> {
     let found =
-        guest.sh("ps -e -o comm=,args= | grep -E '^(bedplate|launch|crun|runc|skopeo)' || true")?;
-    ensure!(found.is_empty(), "resident: {found}");
-    Ok(())
+        || guest.sh("ps -e -o comm=,args= | grep -E '^(bedplate|launch|crun|runc|skopeo)' || true");
+    let what = "the end of the last process of bedplate";
+    guest::until(LAUNCHER, what, || Ok(found()?.is_empty()))
+        .with_context(|| format!("resident: {:?}", found()))
 }
 
 /// Gives a unit a drop-in as `systemctl edit` writes it.

@@ -44,20 +44,20 @@ impl Config {
 
     /// The configuration in `bytes`. It will be used from another directory: its root is taken from `generation`.
     fn parse(bytes: &[u8], generation: &Path) -> Result<Self> {
-        let mut value: Value = serde_json::from_slice(bytes)?;
+        let value: Value = serde_json::from_slice(bytes)?;
         if !value.pointer("/process").is_some_and(Value::is_object) {
             return Err(anyhow!("it has no `process`"));
         }
         if value.get("linux").is_some_and(|linux| !linux.is_object()) {
             return Err(anyhow!("`linux` is no object"));
         }
-        let root = value.pointer("/root/path").and_then(Value::as_str);
-        let root = generation.join(root.ok_or_else(|| anyhow!("it has no `root.path`"))?);
+        let mut config = Self(value);
+        let root = generation.join(config.root()?);
         let root = root
             .to_str()
             .ok_or_else(|| anyhow!("`{}` is not UTF-8", root.display()))?;
-        value["root"]["path"] = json!(root);
-        Ok(Self(value))
+        config.set_root(root);
+        Ok(config)
     }
 
     /// The user of `process`; root when it names none.
@@ -113,6 +113,25 @@ impl Config {
     /// Sets the variables of `process`.
     pub(crate) fn set_environment(&mut self, variables: &[String]) {
         self.0["process"]["env"] = json!(variables);
+    }
+
+    /// Where its root file system lies.
+    pub(crate) fn root(&self) -> Result<&str> {
+        let root = self.0.pointer("/root/path").and_then(Value::as_str);
+        root.ok_or_else(|| anyhow!("it has no `root.path`"))
+    }
+
+    /// Sets the same.
+    pub(crate) fn set_root(&mut self, path: &str) {
+        self.0["root"]["path"] = json!(path);
+    }
+
+    /// Whether mounts are to pass to it from the host, or both ways.
+    pub(crate) fn passes_mounts(&self) -> bool {
+        let propagation = self.0.pointer("/linux/rootfsPropagation");
+        propagation
+            .and_then(Value::as_str)
+            .is_some_and(|kind| kind.ends_with("shared") || kind.ends_with("slave"))
     }
 
     /// Sets the payload's cgroup.

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod apart;
 mod cgroup;
 mod config;
 mod environment;

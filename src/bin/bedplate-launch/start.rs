@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
+use crate::apart;
 use crate::cgroup::Cgroup;
 use crate::config::Config;
 use crate::environment::{Inherited, Promises};
@@ -59,6 +60,7 @@ pub(crate) fn start(generation: &Path, inherited: &Inherited) -> Result<()> {
         credentials: credentials.as_deref(),
     };
     config.set_environment(&inherited.complete(&config.environment(), &promises));
+    apart::set_apart(&mut config)?;
     config.write(&runtime.bundle)?;
     if plan.service_type == ServiceType::Oneshot {
         return runtime.become_run();

@@ -355,12 +355,9 @@ pub(crate) const ROWS: &[Row] = &[
         checks: &[
             (
                 "shared",
-                "`shared`: mounts pass both ways, where `/var/lib/bedplate` or the source is a mount of its own",
+                "`shared`: mounts pass both ways, all on one file system",
             ),
-            (
-                "slave",
-                "`slave`: mounts pass from the host, not to it, where `/var/lib/bedplate` or the source is a mount of its own",
-            ),
+            ("slave", "`slave`: mounts pass from the host, not to it"),
             ("private", "`private`: mounts do not pass"),
             ("devices", "a device that is listed works, another does not"),
             (
