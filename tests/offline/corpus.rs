@@ -1,141 +1,19 @@
 //! The image specification's corners: each legal oddity is imported as it is, and what is no image that could run is
 //! refused with the reason.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::host::Host;
-use crate::layout::digest;
+use crate::pieces::{CONFIG, HERE, LAYER, MANIFEST, Pieces, digest, gzip, tar};
 use crate::process;
 use crate::registry::registry;
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
-/// The architecture of this machine, and another.
-const HERE: &str = if cfg!(target_arch = "aarch64") {
-    "arm64"
-} else {
-    "amd64"
-};
+/// An architecture that is not this machine's.
 const ELSEWHERE: &str = "s390x";
-
-/// A layout that is written piece by piece.
-struct Corpus {
-    host: Host,
-    dir: PathBuf,
-}
-
-impl Corpus {
-    fn new() -> Self {
-        let host = Host::new();
-        let dir = host.beside("corpus");
-        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
-        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-        Self { host, dir }
-    }
-
-    fn blob(&self, kind: &str, bytes: &[u8]) -> Value {
-        let digest = digest(bytes);
-        fs::write(self.dir.join("blobs/sha256").join(&digest[7..]), bytes).unwrap();
-        json!({ "mediaType": kind, "digest": digest, "size": bytes.len() })
-    }
-
-    fn json(&self, kind: &str, value: &Value) -> Value {
-        self.blob(kind, value.to_string().as_bytes())
-    }
-
-    /// The config of an image with these layers' tar streams.
-    fn config(architecture: &str, tars: &[&[u8]]) -> Value {
-        let diff_ids: Vec<_> = tars.iter().map(|tar| digest(tar)).collect();
-        json!({ "architecture": architecture, "os": "linux", "config": { "Entrypoint": ["/which"] },
-            "rootfs": { "type": "layers", "diff_ids": diff_ids } })
-    }
-
-    fn manifest(&self, config: &Value, layers: &[Value]) -> Value {
-        json!({ "schemaVersion": 2, "mediaType": MANIFEST,
-            "config": self.json(CONFIG, config), "layers": layers })
-    }
-
-    /// An image of one layer for an architecture.
-    fn image(&self, architecture: &str, content: &str) -> Value {
-        let tar = tar(&[("which", content)]);
-        let layer = self.blob(LAYER, &tar);
-        let config = Self::config(architecture, &[&tar]);
-        self.json(MANIFEST, &self.manifest(&config, &[layer]))
-    }
-
-    fn index(&self, manifests: &[Value]) -> Value {
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        self.json(INDEX, &index)
-    }
-
-    /// Gives what the descriptor is of a name; the reference.
-    fn tag(&self, mut descriptor: Value, name: &str) -> String {
-        descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
-        let path = self.dir.join("index.json");
-        let mut index = fs::read(&path).map_or_else(
-            |_| json!({ "schemaVersion": 2, "manifests": [] }),
-            |text| serde_json::from_slice(&text).unwrap(),
-        );
-        index["manifests"].as_array_mut().unwrap().push(descriptor);
-        fs::write(path, index.to_string()).unwrap();
-        format!("oci:{}:{name}", self.dir.display())
-    }
-
-    /// Where the files of an installed image lie.
-    fn rootfs(&self, name: &str) -> PathBuf {
-        let path = format!("var/lib/bedplate/containers/{name}/1/rootfs");
-        self.host.at(&path)
-    }
-
-    fn install(&self, name: &str, options: &[&str], reference: &str) {
-        let args = [&["install", "--name", name], options, &[reference]].concat();
-        self.host.ok(&args);
-        self.host.ok(&["verify", name]);
-    }
-
-    /// The text of `which` in the image that was chosen.
-    fn which(&self, name: &str, options: &[&str], reference: &str) -> String {
-        self.install(name, options, reference);
-        fs::read_to_string(self.rootfs(name).join("which")).unwrap()
-    }
-
-    /// Fails to pull; the whole message, this layout as `DIR`.
-    fn refused(&self, reference: &str) -> String {
-        let said = self.host.fails(&["pull", reference]);
-        said.replace(self.dir.to_str().unwrap(), "DIR")
-    }
-}
-
-/// An archive of files.
-fn tar(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, content) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(content.len() as u64);
-        header.set_mode(0o644);
-        header.set_mtime(1_000_000_000);
-        builder
-            .append_data(&mut header, name, content.as_bytes())
-            .unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::stream::encode_all(bytes, 0).unwrap()
@@ -151,7 +29,7 @@ fn of(mut descriptor: Value, architecture: &str, variant: Option<&str>) -> Value
 
 #[test]
 fn an_index_has_an_image_for_each_platform() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let (v6, v7) = (corpus.image("arm", "v6"), corpus.image("arm", "v7"));
     let list = corpus.index(&[
         of(corpus.image(ELSEWHERE, "elsewhere"), ELSEWHERE, None),
@@ -203,7 +81,7 @@ fn an_index_has_an_image_for_each_platform() {
 /// What Docker pushes: a manifest of its second schema, and a list of them.
 #[test]
 fn dockers_own_manifests_in_a_registry() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let alone = corpus.tag(corpus.image(HERE, "alone"), "alone");
     let list = corpus.tag(
         corpus.index(&[
@@ -248,7 +126,7 @@ fn dockers_own_manifests_in_a_registry() {
 
 #[test]
 fn an_image_for_another_machine() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let alone = corpus.tag(corpus.image(ELSEWHERE, "x"), "alone");
     assert_eq!(
         corpus.refused(&alone),
@@ -262,7 +140,7 @@ fn an_image_for_another_machine() {
 
 #[test]
 fn indexes_in_indexes() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let images = [
         of(corpus.image(ELSEWHERE, "elsewhere"), ELSEWHERE, None),
         of(corpus.image(HERE, "here"), HERE, None),
@@ -293,7 +171,7 @@ fn indexes_in_indexes() {
 /// Layers in every form, with what the umpteenth file holds.
 #[test]
 fn every_form_of_a_layer() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
     let (mut layers, mut tars) = (Vec::new(), Vec::new());
     let mut add = |name: &str, kind: &str, pack: &dyn Fn(&[u8]) -> Vec<u8>| {
@@ -318,7 +196,7 @@ fn every_form_of_a_layer() {
     });
     add("docker", DOCKER_LAYER, &gzip);
     let refs: Vec<_> = tars.iter().map(Vec::as_slice).collect();
-    let manifest = corpus.manifest(&Corpus::config(HERE, &refs), &layers);
+    let manifest = corpus.manifest(&Pieces::config(HERE, &refs), &layers);
     let reference = corpus.tag(corpus.json(MANIFEST, &manifest), "forms");
     corpus.install("forms", &[], &reference);
     for name in ["plain", "gzip", "zstd", "chunked", "members", "docker"] {
@@ -327,52 +205,30 @@ fn every_form_of_a_layer() {
     }
 }
 
-/// Each path with type, mode, owner, time of files, links and content.
-fn listing(root: &Path) -> BTreeMap<PathBuf, String> {
-    let (mut found, mut left) = (BTreeMap::new(), vec![root.to_owned()]);
-    while let Some(path) = left.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap();
-        let what = if meta.is_dir() {
-            left.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
-            String::new()
-        } else if meta.is_symlink() {
-            format!("-> {}", fs::read_link(&path).unwrap().display())
-        } else {
-            digest(&fs::read(&path).unwrap())
-        };
-        let line = format!("{:o} {}:{} {what}", meta.mode(), meta.uid(), meta.gid());
-        found.insert(path.strip_prefix(root).unwrap().to_owned(), line);
-    }
-    found
-}
-
 /// What the image specification allows and few builders write. Where umoci unpacks it too, it is the same.
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn oddities_are_imported() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let one = tar(&[("which", "one"), ("both", "lower")]);
     let two = tar(&[("both", "upper")]);
     let nothing = vec![0; 1024];
-    let plain = |tar: &[u8]| corpus.blob(LAYER, tar);
-    let layers = [plain(&one), plain(&two)];
-    let config = Corpus::config(HERE, &[&one, &two]);
-    let ordinary = corpus.manifest(&config, &layers);
+    let config = Pieces::config(HERE, &[&one, &two]);
+    let ordinary = corpus.manifest_of(&[&one, &two]);
     let with = |change: &dyn Fn(&mut Value, &mut Value)| {
         let (mut manifest, mut config) = (ordinary.clone(), config.clone());
         change(&mut manifest, &mut config);
         manifest["config"] = corpus.json(CONFIG, &config);
         manifest
     };
-    let of = |tars: &[&[u8]]| {
-        let layers: Vec<_> = tars.iter().map(|tar| plain(tar)).collect();
-        corpus.manifest(&Corpus::config(HERE, tars), &layers)
-    };
     let images = [
         ("ordinary", ordinary.clone()),
-        ("no-layers", of(&[])),
-        ("empty-layers", of(&[&nothing, &one, &nothing])),
-        ("twice-the-same", of(&[&one, &two, &one])),
+        ("no-layers", corpus.manifest_of(&[])),
+        (
+            "empty-layers",
+            corpus.manifest_of(&[&nothing, &one, &nothing]),
+        ),
+        ("twice-the-same", corpus.manifest_of(&[&one, &two, &one])),
         (
             "no-media-type",
             with(&|m, _| drop(m.as_object_mut().unwrap().remove("mediaType"))),
@@ -437,29 +293,18 @@ fn oddities_are_imported() {
     ];
     for (name, manifest) in images {
         let reference = corpus.tag(corpus.json(MANIFEST, &manifest), name);
-        let dir = corpus.host.beside(name);
-        corpus.install(name, &[], &reference);
-        let image = format!("{}:{name}", corpus.dir.display());
-        process::tool(
-            "umoci",
-            &["unpack", "--image", &image, dir.to_str().unwrap()],
-        );
-        let mut ours = listing(&corpus.rootfs(name));
-        let theirs = listing(&dir.join("rootfs"));
-        // Places for what the container finds at its start.
-        ours.retain(|path, _| theirs.contains_key(path) || path.starts_with("which"));
-        assert_eq!(ours, theirs, "{name}");
+        corpus.is_what_umoci_unpacks(name, &reference);
     }
 }
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn what_is_no_image_that_runs_is_refused() {
-    let corpus = Corpus::new();
+    let corpus = Pieces::new();
     let tar = tar(&[("which", "one")]);
     let layer = corpus.blob(LAYER, &tar);
     let id = layer["digest"].as_str().unwrap().to_owned();
-    let config = Corpus::config(HERE, &[&tar]);
+    let config = Pieces::config(HERE, &[&tar]);
     let typed = |kind: &str| {
         let mut layer = layer.clone();
         layer["mediaType"] = kind.into();

@@ -12,8 +12,9 @@ use std::process::Command;
 use crate::damage;
 use crate::errors::page::{CHAPTERS, Entry, HEAD, chapters, path};
 use crate::host::{BEDPLATE, Host};
-use crate::layout::{Image, Layout, PLAIN, digest};
+use crate::layout::{Image, Layout, PLAIN};
 use crate::namespace;
+use crate::pieces::digest;
 use crate::process::{self, Run};
 use crate::registry::{PASSWORD, USER, registry, secured};
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::layout::{Image, Layout};
+use crate::pieces::digest;
 use crate::process::{self, Run};
 use crate::schema;
 
@@ -160,9 +161,9 @@ impl Host {
 
     /// Everything below the root but the store, the lock, and empty directories of bedplate's own.
     pub(crate) fn listing(&self) -> Listing {
-        let mut found = Listing::new();
         let own = Path::new("var/lib/bedplate");
-        walk(&self.root(), Path::new(""), &mut found);
+        let mut found = walk(&self.root(), lasting);
+        found.remove(Path::new(""));
         found.retain(|path, _| !path.starts_with(own.join("repo")) && path != &own.join("lock"));
         for dir in [own.join("containers"), own.join("staging"), own.to_owned()] {
             if !found.keys().any(|p| p.starts_with(&dir) && *p != dir) {
@@ -187,10 +188,24 @@ pub(crate) fn assert_same(before: &Listing, after: &Listing) {
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }
 
+/// A directory and what lies below it, each file with its content's digest.
+pub(crate) fn listing(root: &Path) -> Listing {
+    walk(root, |bytes| digest(&bytes))
+}
+
+/// A file's text without what differs from one install to the next.
+fn lasting(bytes: Vec<u8>) -> String {
+    let text = String::from_utf8(bytes).unwrap_or_else(|e| digest(e.as_bytes()));
+    let lines = text
+        .lines()
+        .filter(|line| !line.starts_with("installed = ") && !line.starts_with("when = "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// The extended attributes of a name, links not followed; sorted.
 fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let (mut names, mut value) = (vec![0; 1 << 12], vec![0; 1 << 16]);
-    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or_default();
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let names = names[..length].split(|byte| *byte == 0);
     let names = names.filter(|name| !name.is_empty());
     names
@@ -202,25 +217,17 @@ fn attributes(path: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-fn walk(root: &Path, below: &Path, found: &mut Listing) {
-    for entry in fs::read_dir(root.join(below)).unwrap() {
-        let name = below.join(entry.unwrap().file_name());
-        let path = root.join(&name);
+fn walk(root: &Path, read: fn(Vec<u8>) -> String) -> Listing {
+    let (mut found, mut left) = (Listing::new(), vec![root.to_owned()]);
+    while let Some(path) = left.pop() {
         let meta = fs::symlink_metadata(&path).unwrap();
         let content = if meta.is_dir() {
-            walk(root, &name, found);
+            left.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
             "directory".to_owned()
         } else if meta.is_symlink() {
             format!("-> {}", fs::read_link(&path).unwrap().display())
-        } else if meta.file_type().is_file() {
-            let bytes = fs::read(&path).unwrap();
-            let text = String::from_utf8(bytes)
-                .unwrap_or_else(|e| format!("{:x?}", openssl::sha::sha256(e.as_bytes())));
-            // The one thing that differs from one install to the next.
-            let lines = text
-                .lines()
-                .filter(|line| !line.starts_with("installed = ") && !line.starts_with("when = "));
-            lines.collect::<Vec<_>>().join("\n")
+        } else if meta.is_file() {
+            read(fs::read(&path).unwrap())
         } else {
             format!("special {}", meta.file_type().is_socket())
         };
@@ -228,6 +235,7 @@ fn walk(root: &Path, below: &Path, found: &mut Listing) {
         for (attribute, value) in attributes(&path) {
             write!(line, " {attribute}={value:?}").unwrap();
         }
-        found.insert(name, line);
+        found.insert(path.strip_prefix(root).unwrap().to_owned(), line);
     }
+    found
 }

@@ -1,14 +1,12 @@
 //! Images as OCI layouts, written blob by blob: so the broken ones can be made as well.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use openssl::sha::sha256;
 use serde_json::json;
 use tar::{EntryType, Header};
+
+use crate::pieces::{CONFIG, HERE, LAYER, MANIFEST, begin, blob, digest, gzip};
 
 /// A manifest of the contract that is complete and asks for nothing.
 pub(crate) const PLAIN: &str = "contract = 1\ndescription = \"A test\"\n";
@@ -189,36 +187,33 @@ impl Image {
 
     /// The layers with their diff_ids, lowest first; the layout names the uppermost.
     fn assemble_layers(dir: &Path, layers: &[(Vec<u8>, String)]) -> Layout {
-        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        begin(dir);
         let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id).collect();
         let config = json!({
-            "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
+            "architecture": HERE,
             "os": "linux",
             "config": { "Entrypoint": ["/bin/sleep"], "Cmd": ["infinity"] },
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
-        let config = blob(dir, config.to_string().as_bytes());
-        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
-        let blobs: Vec<_> = layers.iter().map(|(layer, _)| blob(dir, layer)).collect();
-        let descriptors: Vec<_> = blobs.iter().map(|blob| descriptor(kind, blob)).collect();
+        let kind = format!("{LAYER}+gzip");
+        let blobs = layers.iter().map(|(layer, _)| blob(dir, &kind, layer));
         let manifest = json!({
             "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": descriptors,
+            "mediaType": MANIFEST,
+            "config": blob(dir, CONFIG, config.to_string().as_bytes()),
+            "layers": blobs.collect::<Vec<_>>(),
         });
-        let manifest = blob(dir, manifest.to_string().as_bytes());
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        let mut entry = blob(dir, MANIFEST, manifest.to_string().as_bytes());
         entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "latest" });
         let index = json!({ "schemaVersion": 2, "manifests": [entry] });
         fs::write(dir.join("index.json"), index.to_string()).unwrap();
-        fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+        let (layer, diff_id) = layers.last().unwrap();
         Layout {
             dir: dir.to_owned(),
             reference: format!("oci:{}:latest", dir.display()),
-            digest: manifest.0,
-            layer: blobs.last().unwrap().0.clone(),
-            diff_id: layers.last().unwrap().1.clone(),
+            digest: entry["digest"].as_str().unwrap().to_owned(),
+            layer: digest(layer),
+            diff_id: diff_id.clone(),
         }
     }
 
@@ -267,29 +262,4 @@ fn long_name(tar: &mut Vec<u8>, name: &str) {
     tar.extend_from_slice(header.as_bytes());
     tar.extend_from_slice(name.as_bytes());
     tar.resize((tar.len() + 1).next_multiple_of(512), 0);
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn blob(dir: &Path, bytes: &[u8]) -> (String, usize) {
-    let digest = digest(bytes);
-    let hex = digest.strip_prefix("sha256:").unwrap();
-    fs::write(dir.join("blobs/sha256").join(hex), bytes).unwrap();
-    (digest, bytes.len())
-}
-
-fn descriptor(kind: &str, (digest, size): &(String, usize)) -> serde_json::Value {
-    json!({ "mediaType": kind, "digest": digest, "size": size })
-}
-
-/// The bytes' digest, `sha256:HEX`.
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    let bytes = sha256(bytes);
-    bytes
-        .iter()
-        .fold("sha256:".to_owned(), |text, b| text + &format!("{b:02x}"))
 }

@@ -1,6 +1,6 @@
 //! Whole verbs on a temporary `--root`: the program as it is, real images, real skopeo. Needs root.
 //!
-//! `host`, `layout`, `damage`, `process`, `namespace`, `registry`, `schema`, `store`, `tracer` (with `calls`) and `wire` are the tools; each other file is a theme.
+//! `host`, `layout`, `damage`, `process`, `namespace`, `pieces`, `registry`, `schema`, `store`, `tracer` (with `calls`) and `wire` are the tools; each other file is a theme.
 //! Messages are compared as the operator reads them: from `error:` to the last hint.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ mod damage;
 mod host;
 mod layout;
 mod namespace;
+mod pieces;
 mod process;
 mod registry;
 mod schema;

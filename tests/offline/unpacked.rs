@@ -1,60 +1,16 @@
 //! What is installed is, file by file, what umoci unpacks: names, types, modes, owners, attributes, links and content.
 //! Times are not kept: an OSTree repository has none, and equal files of two images are one.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
-use serde_json::json;
+use rustix::fs::{XattrFlags, lsetxattr};
 
 use crate::host::Host;
-use crate::layout::{PLAIN, digest};
+use crate::layout::PLAIN;
+use crate::pieces::{MANIFEST, Pieces};
 use crate::process;
-
-/// Each path with type, mode, owner, attributes, and content or target.
-type Listing = BTreeMap<PathBuf, String>;
-
-fn attributes(path: &Path) -> String {
-    let mut names = vec![0_u8; 4096];
-    let size = llistxattr(path, &mut names[..]).unwrap();
-    let mut found = BTreeMap::new();
-    for name in names[..size].split(|byte| *byte == 0) {
-        let name = String::from_utf8(name.to_vec()).unwrap();
-        if name.is_empty() {
-            continue;
-        }
-        let mut value = vec![0_u8; 4096];
-        let size = lgetxattr(path, &name, &mut value[..]).unwrap();
-        found.insert(name, value[..size].to_vec());
-    }
-    format!("{found:?}")
-}
-
-fn listing(root: &Path) -> Listing {
-    let (mut found, mut left) = (Listing::new(), vec![root.to_owned()]);
-    while let Some(path) = left.pop() {
-        let meta = fs::symlink_metadata(&path).unwrap();
-        let what = if meta.is_dir() {
-            left.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
-            String::new()
-        } else if meta.is_symlink() {
-            format!("-> {}", fs::read_link(&path).unwrap().display())
-        } else {
-            digest(&fs::read(&path).unwrap())
-        };
-        let attributes = attributes(&path);
-        let line = format!(
-            "{:o} {}:{} {attributes} {what}",
-            meta.mode(),
-            meta.uid(),
-            meta.gid()
-        );
-        found.insert(path.strip_prefix(root).unwrap().to_owned(), line);
-    }
-    found
-}
 
 /// The first layer: every kind of file that an image can hold and a root file system is made of.
 fn first(dir: &Path) {
@@ -155,41 +111,16 @@ fn layer(host: &Host, name: &str, fill: fn(&Path)) -> Vec<u8> {
 
 #[test]
 fn it_is_what_umoci_unpacks() {
-    let host = Host::new();
-    let layers = [layer(&host, "first", first), layer(&host, "second", second)];
-    let dir = host.beside("image");
-    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
-    let blob = |kind: &str, content: &[u8]| {
-        let digest = digest(content);
-        fs::write(dir.join("blobs/sha256").join(&digest[7..]), content).unwrap();
-        json!({ "mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": content.len() })
-    };
-    let ids: Vec<_> = layers.iter().map(|layer| digest(layer)).collect();
-    let config = json!({ "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }, "os": "linux",
-        "config": { "Entrypoint": ["/bin/ping"] }, "rootfs": { "type": "layers", "diff_ids": ids } });
-    let layers = layers.map(|layer| blob("layer.v1.tar", &layer));
-    let manifest = json!({ "schemaVersion": 2, "config": blob("config.v1+json", config.to_string().as_bytes()),
-        "layers": layers });
-    let mut manifest = blob("manifest.v1+json", manifest.to_string().as_bytes());
-    manifest["annotations"] = json!({ "org.opencontainers.image.ref.name": "1" });
-    fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
-    let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-    fs::write(dir.join("index.json"), index.to_string()).unwrap();
-
-    let image = format!("{}:1", dir.display());
-    let unpacked = host.beside("unpacked");
-    process::tool(
-        "umoci",
-        &["unpack", "--image", &image, unpacked.to_str().unwrap()],
+    let image = Pieces::new();
+    let (one, two) = (
+        layer(&image.host, "first", first),
+        layer(&image.host, "second", second),
     );
-    host.ok(&["install", "--name", "whole", &format!("oci:{image}")]);
-    host.ok(&["verify", "whole"]);
+    let manifest = image.manifest_of(&[&one, &two]);
+    let reference = image.tag(image.json(MANIFEST, &manifest), "1");
+    image.is_what_umoci_unpacks("whole", &reference);
 
-    let rootfs = host.at("var/lib/bedplate/containers/whole/1/rootfs");
-    let (mut ours, theirs) = (listing(&rootfs), listing(&unpacked.join("rootfs")));
-    // Places for what a container finds at its start.
-    ours.retain(|path, _| theirs.contains_key(path));
-    assert_eq!(ours, theirs);
+    let rootfs = image.rootfs("whole");
     let inode = |name: &str| fs::metadata(rootfs.join(name)).unwrap().ino();
     assert_eq!(inode("usr/bin/su"), inode("usr/bin/linked"));
     assert_eq!(inode("usr/bin/su"), inode("etc/linked too"));
