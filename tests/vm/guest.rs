@@ -310,12 +310,21 @@ impl Guest {
 
 /// Asks again and again until it is so.
 pub(crate) fn until(deadline: Duration, what: &str, so: impl Fn() -> Result<bool>) -> Result<()> {
+    let came = comes(deadline, so)?;
+    ensure!(came, "{what} has not come in {deadline:?}");
+    Ok(())
+}
+
+/// The same where it is an answer too that it does not become so.
+pub(crate) fn comes(deadline: Duration, so: impl Fn() -> Result<bool>) -> Result<bool> {
     let end = Instant::now() + deadline;
     while !so()? {
-        ensure!(Instant::now() < end, "{what} has not come in {deadline:?}");
+        if Instant::now() >= end {
+            return Ok(false);
+        }
         thread::sleep(Duration::from_millis(30));
     }
-    Ok(())
+    Ok(true)
 }
 
 impl Drop for Guest {

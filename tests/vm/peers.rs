@@ -237,11 +237,6 @@ impl Peer<'_> {
         self.guest.property(&self.unit, property)
     }
 
-    /// Whether it becomes so soon.
-    fn becomes(&self, so: impl Fn() -> Result<bool>) -> bool {
-        guest::until(SOON, self.name, so).is_ok()
-    }
-
     /// What all have said since the unit was made.
     fn said(&self) -> Result<String> {
         self.guest.messages(&[&self.cursor.borrow()])
@@ -265,6 +260,11 @@ impl Peer<'_> {
         let found = self.guest.run(&["pgrep", "-x", "payload"])?;
         Ok(found.stdout.lines().map(str::to_owned).collect())
     }
+}
+
+/// Whether it becomes so soon.
+fn becomes(so: impl Fn() -> Result<bool>) -> Result<bool> {
+    guest::comes(SOON, so)
 }
 
 /// A mount in runc's configuration.

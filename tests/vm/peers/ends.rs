@@ -1,8 +1,8 @@
 //! How it ends, by itself and when it is told to; what starts it, and what is left when something of it is killed.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use crate::peers::{Asked, Made, PLAIN, Peer};
+use crate::peers::{Asked, Made, PLAIN, Peer, becomes};
 
 pub(crate) const ASKED: &[Asked] = &[
     (
@@ -70,8 +70,8 @@ pub(crate) const ASKED: &[Asked] = &[
 ];
 
 /// Whether it comes to this end.
-fn ends(peer: &Peer<'_>, result: &str, status: &str) -> bool {
-    peer.becomes(|| {
+fn ends(peer: &Peer<'_>, result: &str, status: &str) -> Result<bool> {
+    becomes(|| {
         Ok(peer.property("ActiveState")? == "failed"
             && peer.property("Result")? == result
             && peer.property("ExecMainStatus")? == status)
@@ -81,13 +81,13 @@ fn ends(peer: &Peer<'_>, result: &str, status: &str) -> bool {
 fn keeps_status(peer: &Peer<'_>) -> Result<bool> {
     let steps = "tell READY=1; pause 300; exit 7";
     peer.start(&Made { steps, ..PLAIN })?;
-    Ok(ends(peer, "exit-code", "7"))
+    ends(peer, "exit-code", "7")
 }
 
 fn keeps_signal(peer: &Peer<'_>) -> Result<bool> {
     peer.start(&PLAIN)?;
     peer.guest.ok(&["kill", "-KILL", &peer.payload()?])?;
-    Ok(ends(peer, "signal", "9"))
+    ends(peer, "signal", "9")
 }
 
 fn lets_finish(peer: &Peer<'_>) -> Result<bool> {
@@ -166,7 +166,7 @@ fn is_started_by(peer: &Peer<'_>, kind: &str, text: &str) -> Result<bool> {
     let steps = "say begun; tell READY=1; wait";
     peer.make(&Made { steps, ..PLAIN })?;
     peer.guest.ok(&["systemctl", "start", &unit])?;
-    let begun = peer.becomes(|| peer.has_said("begun"));
+    let begun = becomes(|| peer.has_said("begun"))?;
     peer.guest.ok(&["systemctl", "stop", &unit])?;
     peer.guest.ok(&["rm", &file])?;
     Ok(begun)
@@ -178,8 +178,8 @@ const AGAIN: Made<'_> = Made {
 };
 
 /// Another payload is there, and no other beside it.
-fn is_back(peer: &Peer<'_>, before: &str) -> bool {
-    peer.becomes(|| {
+fn is_back(peer: &Peer<'_>, before: &str) -> Result<bool> {
+    becomes(|| {
         let payloads = peer.payloads()?;
         Ok(payloads.len() == 1
             && payloads.iter().all(|payload| payload != before)
@@ -191,7 +191,7 @@ fn comes_back(peer: &Peer<'_>) -> Result<bool> {
     peer.start(&AGAIN)?;
     let before = peer.payload()?;
     peer.guest.ok(&["kill", "-KILL", &before])?;
-    Ok(is_back(peer, &before))
+    is_back(peer, &before)
 }
 
 /// Kills the unit's main process, which is not the payload; that one's process as it was.
@@ -206,13 +206,14 @@ fn kill_monitor(peer: &Peer<'_>) -> Result<String> {
 /// systemd starts it again; by then it is known what has become of the payload.
 fn outlives_monitor(peer: &Peer<'_>) -> Result<bool> {
     let before = kill_monitor(peer)?;
-    peer.becomes(|| Ok(peer.property("NRestarts")? != "0"));
+    let again = becomes(|| Ok(peer.property("NRestarts")? != "0"))?;
+    ensure!(again, "systemd has not started it again");
     Ok(peer.payloads()?.contains(&before))
 }
 
 fn comes_back_alone(peer: &Peer<'_>) -> Result<bool> {
     let before = kill_monitor(peer)?;
-    Ok(is_back(peer, &before))
+    is_back(peer, &before)
 }
 
 fn outlives_systemd(peer: &Peer<'_>) -> Result<bool> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::guest;
-use crate::peers::{Asked, Made, PLAIN, Peer};
+use crate::peers::{Asked, Made, PLAIN, Peer, becomes};
 use crate::product;
 
 pub(crate) const ASKED: &[Asked] = &[
@@ -41,7 +41,8 @@ pub(crate) const ASKED: &[Asked] = &[
 
 fn is_alone(peer: &Peer<'_>) -> Result<bool> {
     peer.start(&PLAIN)?;
-    Ok(product::holds_payload_alone(peer.guest, peer.name, "payload").is_ok())
+    let is_main = peer.property("MainPID")? == peer.payload()?;
+    Ok(is_main && product::holds_payload_alone(peer.guest, peer.name, "payload").is_ok())
 }
 
 fn is_ready(peer: &Peer<'_>) -> Result<bool> {
@@ -53,7 +54,7 @@ fn is_ready(peer: &Peer<'_>) -> Result<bool> {
 fn has_status(peer: &Peer<'_>) -> Result<bool> {
     let steps = "tell READY=1; tell STATUS=working; wait";
     peer.start(&Made { steps, ..PLAIN })?;
-    Ok(peer.becomes(|| Ok(peer.property("StatusText")? == "working")))
+    becomes(|| Ok(peer.property("StatusText")? == "working"))
 }
 
 fn is_watched(peer: &Peer<'_>) -> Result<bool> {
@@ -64,10 +65,9 @@ fn is_watched(peer: &Peer<'_>) -> Result<bool> {
     })?;
     let first = peer.property("WatchdogTimestampMonotonic")?;
     // It would be killed after five seconds.
-    Ok(guest::until(Duration::from_secs(3), "a ping", || {
+    guest::comes(Duration::from_secs(3), || {
         Ok(peer.property("WatchdogTimestampMonotonic")? != first)
     })
-    .is_ok())
 }
 
 fn has_priorities(peer: &Peer<'_>) -> Result<bool> {
