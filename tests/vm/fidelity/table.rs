@@ -111,11 +111,7 @@ pub(crate) const ROWS: &[Row] = &[
             "restart",
             "count, names and content after `systemctl restart`",
         )],
-        peers: [
-            "no: descriptors are lost",
-            "no: descriptors are lost",
-            "no: descriptors are lost",
-        ],
+        peers: ["no: descriptors are lost"; 3],
     },
     Row {
         id: "sockets",
@@ -205,11 +201,7 @@ pub(crate) const ROWS: &[Row] = &[
             ("limit", "`StartLimitBurst=` ends the restarts"),
             ("success", "a status in `SuccessExitStatus=` is success"),
         ],
-        peers: [
-            "the status; a signal is lost",
-            "the status; a signal is lost",
-            "the status; a signal is lost",
-        ],
+        peers: ["the status; a signal is lost"; 3],
     },
     Row {
         id: "stop",
@@ -316,11 +308,7 @@ pub(crate) const ROWS: &[Row] = &[
             ("timer", "a timer of the image's starts it"),
             ("path", "a path unit of the image's starts it"),
         ],
-        peers: [
-            "yes; timers and paths are the operator's to write",
-            "yes; timers and paths are the operator's to write",
-            "yes; timers and paths are the operator's to write",
-        ],
+        peers: ["yes; timers and paths are the operator's to write"; 3],
     },
     Row {
         id: "cri",
@@ -343,11 +331,7 @@ pub(crate) const ROWS: &[Row] = &[
                 "a pod keeps the memory and the processor time that it was given, and the unit's own limits hold for what runs in it",
             ),
         ],
-        peers: [
-            "no: what it has started ends with it",
-            "no: what it has started ends with it",
-            "no: what it has started ends with it",
-        ],
+        peers: ["no: what it has started ends with it"; 3],
     },
     Row {
         id: "mounts",
