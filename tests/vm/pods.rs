@@ -176,8 +176,11 @@ fn prepare(story: &Story, machine: &Computer) -> Result<()> {
 }
 
 fn tell(machine: &mut Computer, runtime: &str) -> Result<()> {
-    let runs = machine.property(UNIT, "ActiveState")? == "active";
-    if !runs {
+    // The first was installed from outside and came up with the machine.
+    let first = runtime == "crun";
+    let state = machine.property(UNIT, "ActiveState")?;
+    ensure!((state == "active") == first, "the daemon is {state}");
+    if !first {
         machine.ok(&format!(
             "bedplate install --runtime {runtime} docker://{ADDRESS}/containerd:1
             systemctl start {UNIT}"
@@ -189,7 +192,7 @@ fn tell(machine: &mut Computer, runtime: &str) -> Result<()> {
     let all: &[&str] = &[BEGINS, RESTARTS, DIES, VERSIONS, BOUND, ENDS];
     // An update takes a minute here; with runc the story `cri-trixie` has it.
     let some: &[&str] = &[BEGINS, RESTARTS, BOUND, ENDS];
-    for step in if runs { all } else { some } {
+    for step in if first { all } else { some } {
         machine.ok(&format!("ADDRESS={ADDRESS}\n{HEAD}\n{step}"))?;
     }
     Ok(())
