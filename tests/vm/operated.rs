@@ -283,7 +283,7 @@ fn told(scene: Scene<'_>, step: &str) -> Result<()> {
 }
 
 /// What each kind of propagation lets through: from the host, and to it.
-const PASSES: &[(&str, bool, bool)] = &[
+pub(crate) const PASSES: &[(&str, bool, bool)] = &[
     ("shared", true, true),
     ("slave", true, false),
     ("private", false, false),

@@ -89,8 +89,7 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
         for user in USERS {
             is_whom(&scene, user).with_context(|| format!("as {}", user.0))?;
         }
-        let shared = is_kept(&scene);
-        shared.context("shared")?;
+        is_kept(&scene).context("shared")?;
         let checks = [
             "users.user",
             "users.capabilities",
@@ -98,8 +97,7 @@ fn owners(story: &Story, suite: Suite) -> Result<()> {
             "directories.root",
             "directories.user",
         ];
-        scene.shown(&checks)?;
-        Ok(())
+        scene.shown(&checks)
     })
 }
 
@@ -152,7 +150,7 @@ fn is_whom(scene: &Scene<'_>, (user, uid, gid, groups): &(&str, &str, &str, &str
 }
 
 /// A line of `/proc/self/status`.
-fn status(said: &str, key: &str) -> Result<String> {
+pub(crate) fn status(said: &str, key: &str) -> Result<String> {
     let line = said.lines().find_map(|line| line.strip_prefix(key));
     let line = line.with_context(|| format!("{key} in {said}"))?;
     Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))

@@ -276,3 +276,8 @@ fn bind(config: &mut Value, source: &str, destination: &str, options: &[&str]) {
         mounts.push(mount);
     }
 }
+
+/// One that is not root in runc's configuration.
+fn runs_as_user(config: &mut Value) {
+    config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+}

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::peers::{Asked, Made, PLAIN, Peer, bind};
+use crate::peers::{Asked, Made, PLAIN, Peer, bind, runs_as_user};
 
 pub(crate) const ASKED: &[Asked] = &[
     (
@@ -61,7 +61,6 @@ const SERVES: Made<'_> = Made {
 
 /// Two socket units with a name each, as for any service.
 fn listens(peer: &Peer<'_>, made: &Made<'_>) -> Result<()> {
-    peer.make(made)?;
     for (name, stream) in [("web", "127.0.0.1:7001"), ("admin", "/run/admin.socket")] {
         let text = format!(
             "[Socket]\nListenStream={stream}\nFileDescriptorName={name}\nService={}\n",
@@ -70,7 +69,7 @@ fn listens(peer: &Peer<'_>, made: &Made<'_>) -> Result<()> {
         let unit = format!("/etc/systemd/system/{name}.socket");
         peer.guest.write(&unit, text)?;
     }
-    peer.guest.ok(&["systemctl", "daemon-reload"])?;
+    peer.make(made)?;
     peer.guest
         .ok(&["systemctl", "start", "web.socket", "admin.socket"])?;
     Ok(())
@@ -150,7 +149,7 @@ fn mounts_credentials_for_a_user(peer: &Peer<'_>) -> Result<bool> {
         keys: "User=1000\nVolume=%d:/run/credentials:ro",
         options: "--cgroups=split --user 1000 --volume %d:/run/credentials:ro",
         config: |config| {
-            config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            runs_as_user(config);
             binds_credentials(config);
         },
         ..PLAIN

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::peers::{Asked, Made, PLAIN, Peer, bind};
+use crate::operated::PASSES;
+use crate::owners;
+use crate::peers::{Asked, Made, PLAIN, Peer, bind, runs_as_user};
 
 pub(crate) const ASKED: &[Asked] = &[
     (
@@ -128,7 +130,7 @@ const AS_USER: Made<'_> = Made {
     keys: "User=1000\nVolume=%S/peer-UNIT:/var/lib/peer-UNIT:U",
     options: "--cgroups=split --user 1000 --volume %S/peer-UNIT:/var/lib/peer-UNIT:U",
     config: |config| {
-        config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+        runs_as_user(config);
         binds_state(config);
     },
     ..PLAIN
@@ -171,11 +173,6 @@ fn writes(peer: &Peer<'_>, made: &Made<'_>) -> Result<bool> {
     Ok(peer.guest.run(&["test", "-e", &file])?.status == 0)
 }
 
-const WHO: Made<'_> = Made {
-    steps: "show /proc/self/status; tell READY=1; wait",
-    ..PLAIN
-};
-
 fn is_named_user(peer: &Peer<'_>) -> Result<bool> {
     if peer.name == "runc" {
         // Its configuration has numbers.
@@ -184,7 +181,7 @@ fn is_named_user(peer: &Peer<'_>) -> Result<bool> {
     peer.start(&Made {
         keys: "User=user",
         options: "--cgroups=split --user user",
-        ..WHO
+        ..PLAIN
     })?;
     let groups = status(peer, "Groups:")?;
     Ok(status(peer, "Uid:")? == "1000 1000 1000 1000"
@@ -197,12 +194,12 @@ fn is_able_user(peer: &Peer<'_>) -> Result<bool> {
         options: "--cgroups=split --user 1000 --cap-add NET_ADMIN",
         config: |config| {
             let own = json!(["CAP_NET_ADMIN"]);
-            config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+            runs_as_user(config);
             config["process"]["capabilities"] = json!({
                 "bounding": own, "effective": own, "permitted": own, "inheritable": own, "ambient": own,
             });
         },
-        ..WHO
+        ..PLAIN
     })?;
     Ok(status(peer, "Uid:")? == "1000 1000 1000 1000"
         && status(peer, "CapAmb:")? == "0000000000001000"
@@ -215,16 +212,13 @@ fn status(peer: &Peer<'_>, key: &str) -> Result<String> {
     let status = peer
         .guest
         .ok(&["cat", &format!("/proc/{payload}/status")])?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key));
-    let line = line.with_context(|| format!("{key} in {status}"))?;
-    Ok(line.split_whitespace().collect::<Vec<_>>().join(" "))
+    owners::status(&status, key)
 }
 
 /// Each kind of mount, a device, and root that is read-only.
 const MOUNTED: Made<'_> = Made {
     steps: "mount /shared/inside; mount /slave/inside; mount /private/inside; \
         open /dev/extra; open /fixed/foreign; make /fixed/file; make /file; tell READY=1; wait",
-    lines: "",
     keys: "AddCapability=SYS_ADMIN
 AddDevice=/dev/extra
 ReadOnly=true
@@ -236,7 +230,7 @@ Volume=/srv/fixed:/fixed:ro",
         --volume /srv/shared:/shared:shared --volume /srv/slave:/slave:slave \
         --volume /srv/private:/private:private --volume /srv/fixed:/fixed:ro",
     config: mounts,
-    image: "peer",
+    ..PLAIN
 };
 
 fn mounts(config: &mut Value) {
@@ -281,11 +275,7 @@ fn passes_mounts(peer: &Peer<'_>) -> Result<bool> {
     let guest = peer.guest;
     let payload = peer.payload()?;
     let mut all = true;
-    for (kind, inwards, outwards) in [
-        ("shared", true, true),
-        ("slave", true, false),
-        ("private", false, false),
-    ] {
+    for (kind, inwards, outwards) in PASSES {
         let inside = format!("/srv/{kind}/inside");
         let out = guest.run(&["mountpoint", "--quiet", &inside])?.status == 0;
         guest.sh(&format!(
@@ -297,7 +287,7 @@ fn passes_mounts(peer: &Peer<'_>) -> Result<bool> {
             "umount /srv/{kind}/host; if {out}; then umount {inside}; fi"
         ))?;
         let passes = peer.has_said(&format!("mounted /{kind}/inside"))?;
-        all &= passes && out == outwards && came == inwards;
+        all &= passes && out == *outwards && came == *inwards;
     }
     Ok(all)
 }
