@@ -51,6 +51,10 @@ pub fn render_text(what: &str, text: &str, values: &Values, context: Context) ->
 }
 
 fn rendered(text: &str, values: &Values, context: Context, lines: Lines) -> Result<String> {
+    // Most fields of a manifest: nothing in it is handlebars'.
+    if !text.contains("{{") {
+        return Ok(text.to_owned());
+    }
     let compiled =
         handlebars::Template::compile(text).map_err(|error| syntax_error(&error, lines))?;
     let names = Names::of(&compiled, values, lines);
