@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::thread;
 
 use anyhow::{Error, Result, anyhow};
+use rustix::process::setpriority_process;
 
 use crate::deployment;
 use crate::hint::Hinted;
@@ -16,6 +17,9 @@ use crate::ops::install::Request;
 use crate::root::Root;
 use crate::state::{self, Record};
 use crate::store::{Begun, Checkout, Store, StoredImage};
+
+/// The nice value of what runs when nothing else does, setpriority(2): of a thread and those that it starts.
+const LEAST: i32 = 19;
 
 /// An image in the store with the name that it is to have.
 pub(crate) struct Fetched {
@@ -66,8 +70,11 @@ pub(crate) fn fetch(
     let (image, source) = match state::find(host.root, &name)? {
         Some(record) => installed(host, store, (reference, find()?), record)?,
         None => thread::scope(|scope| {
-            // While its source is asked, this machine has little to do.
-            let guess = scope.spawn(|| store.guess(reference, &staging));
+            // While its source is asked, this machine has little to do. What may be in vain gives way to what is not.
+            let guess = scope.spawn(|| {
+                let _also_works_without = setpriority_process(None, LEAST);
+                store.guess(reference, &staging)
+            });
             let begin = || match guess.join() {
                 Ok(Some(begun)) => Ok(begun),
                 _ => Begun::new(&staging),
