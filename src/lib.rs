@@ -25,7 +25,7 @@
 //! `cli` parses and shows; `ops` has a file per verb; `state` is what is installed, the lock and the journal;
 //! `config` is the operator's settings; `deployment` puts generations together; `render` turns contract and values into texts; `order` is the graph;
 //! `host`, `systemd`, `store`, `contract`, `runtime`, `image` are each one part of the world. `name`, `root`,
-//! `exec`, `progress`, `hint` and `launch` stand below all.
+//! `exec`, `progress`, `hint`, `hash` and `launch` stand below all.
 //!
 //! The launcher that a unit's `ExecStart=` calls is a program of its own, `src/bin/bedplate-launch`; `launch` is
 //! the file format that the two share.
@@ -49,6 +49,7 @@ pub mod config;
 pub mod contract;
 pub mod deployment;
 pub mod exec;
+pub mod hash;
 pub mod hint;
 pub mod host;
 pub mod image;

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use openssl::sha::sha256;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hash::{hex, sha256};
 use crate::root::{Kind, Root};
 
 /// A file, link or directory that a container brought to the host.
@@ -78,12 +78,6 @@ impl OwnedFile {
 /// The SHA-256 of a content, in hexadecimal.
 pub fn checksum(content: &[u8]) -> String {
     hex(&sha256(content))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod explain;
 mod knock;
 mod mirrors;
 mod nested;
+mod opening;
 pub mod platform;
 pub(crate) mod policy;
 mod proxy;
@@ -20,14 +21,7 @@ pub mod settings;
 mod stream;
 mod turn;
 
-/// Bytes as hexadecimal text, as digests are written.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(DIGITS[usize::from(digit)].into());
-        }
-    }
-    text
-}
+/// For the environment of skopeo. By default Go's collector begins at a heap of 4 MiB, which skopeo has before it has
+/// read its command line, and goes through it several times until a manifest is there: a tenth of such a command's
+/// time. The heap is a few MiB whatever is read; with this it may grow to five times that.
+const COLLECTOR: (&str, &str) = ("GOGC", "400");

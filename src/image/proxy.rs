@@ -7,23 +7,29 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use containers_image_proxy::ImageProxyConfig;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use thiserror::Error;
 
+use crate::image::COLLECTOR;
 use crate::image::turn::{Turn, ready};
 
 /// How long skopeo may take to end by itself: it removes the temporary files of an archive first.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What its log says of each manifest that a registry has sent; its own words since 2016.
+const FETCHED: &str = "Content-Type from manifest GET is ";
 
 /// Why skopeo did not do what it was asked.
 #[derive(Debug, Clone, Error)]
@@ -64,7 +70,7 @@ pub(crate) struct Proxy {
     line: Mutex<Line>,
     pub(crate) changed: Condvar,
     process: OwnedFd,
-    /// A file: a pipe that nobody reads could hold skopeo up.
+    /// In memory: a pipe that nobody reads could hold skopeo up.
     stderr: File,
     /// The silence after which a wait is given up.
     limit: Duration,
@@ -87,9 +93,12 @@ impl Proxy {
     ) -> Result<Arc<Self>, Failure> {
         let mut config = ImageProxyConfig::default();
         config.skopeo_cmd = skopeo;
+        // What it is asked for is not all that is to be known: see `manifests`.
+        config.debug = true;
         // skopeo's arguments, and its end with ours.
         let mut command = Command::try_from(config).map_err(Failure::speech)?;
         command.args(options);
+        command.env(COLLECTOR.0, COLLECTOR.1);
         let (socket, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -97,7 +106,8 @@ impl Proxy {
             None,
         )
         .map_err(Failure::speech)?;
-        let stderr = tempfile::tempfile().map_err(Failure::speech)?;
+        let stderr = memfd_create("skopeo", MemfdFlags::CLOEXEC).map_err(Failure::speech)?;
+        let stderr = File::from(stderr);
         command.stdin(Stdio::from(theirs));
         command.stderr(stderr.try_clone().map_err(Failure::speech)?);
         tracing::debug!(argv = ?command, "running");
@@ -142,10 +152,15 @@ impl Proxy {
         self.changed.notify_all();
     }
 
+    /// Lets it end.
+    pub(crate) fn dismiss(&self) {
+        let _both_ends = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+    }
+
     /// Lets it end, and waits until it has; one that does not is killed.
-    pub(crate) fn close(&self) {
+    fn close(&self) {
         if self.is_alive() {
-            let _both_ends = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+            self.dismiss();
             if let Ok(true) = ready(&self.process, FAREWELL) {
                 self.line().dead = true;
                 return;
@@ -157,12 +172,26 @@ impl Proxy {
     /// The error for a socket at its end.
     pub(crate) fn ended(&self) -> Failure {
         self.kill();
-        let mut said = String::new();
-        if let Ok(mut file) = self.stderr.try_clone() {
-            let _incomplete = file.rewind().and_then(|()| file.read_to_string(&mut said));
+        let said = self.said();
+        let words: Vec<_> = said.lines().filter(|line| !is_chatter(line)).collect();
+        Failure::Ended(words.join("\n").trim().to_owned())
+    }
+
+    /// How many manifests it has fetched from registries, as its log has it; the protocol does not tell. None when
+    /// the log has other words by now.
+    pub(crate) fn manifests(&self) -> usize {
+        self.said().matches(FETCHED).count()
+    }
+
+    /// All that it has written so far.
+    fn said(&self) -> String {
+        let length = self.stderr.metadata().map_or(0, |file| file.len());
+        let mut said = vec![0; usize::try_from(length).unwrap_or_default()];
+        // Where it writes next is not ours to move.
+        match self.stderr.read_exact_at(&mut said, 0) {
+            Ok(()) => String::from_utf8_lossy(&said).into_owned(),
+            Err(_) => String::new(),
         }
-        let said = said.trim();
-        Failure::Ended(said.to_owned())
     }
 }
 
@@ -201,6 +230,11 @@ fn keep(mut command: Command) -> Result<OwnedFd, Failure> {
         Ok(handle) => handle.map_err(|error| Failure::Start(Arc::new(error))),
         Err(error) => Err(Failure::speech(error)),
     }
+}
+
+/// A line of the log that tells of nothing wrong.
+fn is_chatter(line: &str) -> bool {
+    line.contains(" level=debug ") || line.contains(" level=info ")
 }
 
 fn version(text: &str) -> Option<(u64, u64, u64)> {

@@ -1,24 +1,20 @@
 //! An image that has been opened: its manifest and config are here, its layers still remote.
 
 use std::fmt;
-use std::process::Command;
 use std::str::FromStr;
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::{
-    Descriptor, Digest, ImageConfiguration, ImageManifest, MediaType,
+    Descriptor, Digest, ImageConfiguration, ImageManifest,
 };
 
 use crate::hint::Hinted;
 use crate::image::access::Access;
 use crate::image::explain::explain;
-use crate::image::nested;
+use crate::image::opening::{Ahead, Fetched, fetch, fetch_nested, open_session};
 use crate::image::platform::Platform;
-use crate::image::proxy::Failure;
-use crate::image::reference::{ImageRef, Transport};
+use crate::image::reference::ImageRef;
 use crate::image::resolve::{Resolved, Source, resolve};
 use crate::image::retry::repeat;
 use crate::image::session::Session;
@@ -81,10 +77,10 @@ impl RemoteImage {
         session.end();
     }
 
-    /// Lets skopeo end, and waits until it has: all has been read.
-    pub(crate) fn close(&self) {
+    /// Lets skopeo end: all has been read. Whoever drops the image waits until it has.
+    pub(crate) fn dismiss(&self) {
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.close();
+        session.dismiss();
     }
 
     /// A skopeo that serves the image: the one that there is, or a new one if a stalled stream took that along.
@@ -127,7 +123,13 @@ pub fn open_unknown(reference: &ImageRef, access: &Access, report: &Report) -> R
     let opening = || -> Result<RemoteImage> {
         let source = Source::find(reference, access, report)?;
         let contact = source.contact();
-        let ahead = source.must_be_asked().then(|| ahead(source.clone()));
+        let mut ahead = source.must_be_asked().then(|| Ahead::begin(source.clone()));
+        if let Some(ahead) = ahead.take_if(|ahead| ahead.is_direct())
+            && let Some(Ok(fetched)) = ahead.fetched()
+        {
+            let manifest = parse_digest(&fetched.digest)?;
+            return assemble(source.direct(), manifest.clone(), manifest, fetched);
+        }
         let resolved = source.resolve(contact, report)?;
         unnamed(resolved, ahead, report)
     };
@@ -136,29 +138,19 @@ pub fn open_unknown(reference: &ImageRef, access: &Access, report: &Report) -> R
         .with_context(|| format!("opening `{reference}`"))
 }
 
-/// Fetches manifest and config in a thread of its own. When nobody takes them any more, its skopeo ends with it.
-fn ahead(source: Source) -> Receiver<Result<Fetched, Failure>> {
-    let (fetched, ahead) = mpsc::channel();
-    thread::spawn(move || {
-        let _nobody_waits = fetched.send(fetch(&source, None));
-    });
-    ahead
-}
-
 fn unnamed(
     mut resolved: Resolved,
-    mut ahead: Option<Receiver<Result<Fetched, Failure>>>,
+    mut ahead: Option<Ahead>,
     report: &Report,
 ) -> Result<RemoteImage> {
     for _ in 0..MOVES {
         let what = format!("opening `{}`", resolved.source.reference);
         let fetched = repeat(resolved.contact(), report, &what, |_| {
-            let begun = ahead.take().and_then(|ahead| ahead.recv().ok());
+            let begun = ahead.take().and_then(Ahead::fetched);
             let fetched = begun.unwrap_or_else(|| fetch(&resolved.source, None));
             Ok(fetched.or_else(|failure| fetch_nested(&resolved, failure))?)
         })?;
-        let manifest =
-            Digest::from_str(&fetched.digest).context("parsing the manifest's digest")?;
+        let manifest = parse_digest(&fetched.digest)?;
         let index = match fetched.nested {
             Some(_) => resolved.index_digest.clone(),
             None => resolved.index_of(&manifest),
@@ -171,104 +163,8 @@ fn unnamed(
     replaced()
 }
 
-/// What skopeo hands over when an image is opened.
-struct Fetched {
-    session: Session,
-    /// Of the manifest as the source has it, before any conversion.
-    digest: String,
-    manifest: Vec<u8>,
-    config: Vec<u8>,
-    layers: Option<Vec<Descriptor>>,
-    /// What was opened, if what the reference names leads to it through more than one index.
-    nested: Option<Source>,
-}
-
-fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
-    let session = open_session(source, skopeo)?;
-    let (digest, manifest) = session.manifest()?;
-    require_image(&manifest)?;
-    let config = session.config()?;
-    // The local storage keeps layers uncompressed, under other digests than its manifests say.
-    let layers = match source.reference.transport() {
-        Transport::ContainersStorage => Some(match session.layers()? {
-            Some(layers) => layers,
-            None => unpacked_layers(&session, &config)?,
-        }),
-        _ => None,
-    };
-    Ok(Fetched {
-        session,
-        digest,
-        manifest,
-        config,
-        layers,
-        nested: None,
-    })
-}
-
-/// The same out of an index in an index; otherwise the failure stays.
-fn fetch_nested(resolved: &Resolved, failure: Failure) -> Result<Fetched, Failure> {
-    if !matches!(failure, Failure::Said { .. }) {
-        return Err(failure);
-    }
-    let session = open_session(&resolved.source, None)?;
-    let (digest, manifest) = match nested::find(resolved, &session)? {
-        None => return Err(nested::told(resolved, failure)),
-        Some(nested::Found::Named(source)) => {
-            return Ok(Fetched {
-                nested: Some(*source.clone()),
-                ..fetch(&source, None)?
-            });
-        }
-        Some(nested::Found::Blob(found)) => {
-            (found.digest().to_string(), nested::blob(&session, &found)?)
-        }
-    };
-    let parsed: ImageManifest = serde_json::from_str(&manifest).map_err(Failure::speech)?;
-    let config = nested::blob(&session, parsed.config())?.into_bytes();
-    Ok(Fetched {
-        session,
-        digest,
-        manifest: manifest.into_bytes(),
-        config,
-        layers: None,
-        nested: Some(resolved.source.clone()),
-    })
-}
-
-/// Refuses what is kept where images are and is none.
-fn require_image(manifest: &[u8]) -> Result<(), Failure> {
-    let manifest: ImageManifest = serde_json::from_slice(manifest).map_err(Failure::speech)?;
-    match manifest.config().media_type() {
-        MediaType::ImageConfig => Ok(()),
-        other => Err(Failure::Said {
-            text: format!("it is no image but an artifact (`{other}`)"),
-            transient: false,
-        }),
-    }
-}
-
-/// The layers as the local storage has them, for a skopeo that cannot tell: it knows them by their diff_ids.
-fn unpacked_layers(session: &Session, config: &[u8]) -> Result<Vec<Descriptor>, Failure> {
-    let config: ImageConfiguration = serde_json::from_slice(config).map_err(Failure::speech)?;
-    let diff_ids = config.rootfs().diff_ids().iter();
-    diff_ids
-        .map(|diff_id| {
-            let digest = Digest::from_str(diff_id).map_err(Failure::speech)?;
-            let size = session.size(diff_id)?;
-            Ok(Descriptor::new(MediaType::ImageLayer, size, digest))
-        })
-        .collect()
-}
-
-fn open_session(source: &Source, skopeo: Option<Command>) -> Result<Session, Failure> {
-    let access = source.access.args(source.reference.transport());
-    Session::open(
-        &source.reference.for_skopeo(),
-        skopeo,
-        [source.registries.args(), access].concat(),
-        source.access.network.timeout,
-    )
+fn parse_digest(text: &str) -> Result<Digest> {
+    Digest::from_str(text).context("parsing the manifest's digest")
 }
 
 fn assemble(
@@ -339,6 +235,8 @@ fn replaced<T>() -> Result<T> {
     reason = "the tests bring their own files and skopeo"
 )]
 mod tests {
+    use std::process::Command;
+
     use super::*;
     use crate::hint::hints;
 

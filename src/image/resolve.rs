@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageIndex};
-use openssl::sha::sha256;
 
 use crate::exec::Program;
+use crate::hash::{hex, sha256};
 use crate::image::access::Access;
 use crate::image::explain::explain;
 use crate::image::mirrors::Registries;
 use crate::image::proxy::Failure;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::retry::{Contact, repeat};
-use crate::image::{hex, mirrors, nested, policy};
+use crate::image::{COLLECTOR, mirrors, nested, policy};
 use crate::progress::Report;
 
 /// A reference that the signature policy allows, and how it is asked for.
@@ -84,6 +84,15 @@ impl Source {
         })
     }
 
+    /// What it is known to name: a manifest, and no index.
+    pub(crate) fn direct(self) -> Resolved {
+        Resolved {
+            source: self,
+            index_digest: None,
+            named: None,
+        }
+    }
+
     /// Another image of the same repository.
     pub(crate) fn pinned(&self, digest: &Digest) -> Self {
         Self {
@@ -113,6 +122,7 @@ impl Source {
     pub(crate) fn inspect(&self) -> Result<String, Failure> {
         let limit = format!("{}s", self.access.network.timeout.as_secs());
         let output = Program::new("skopeo")
+            .env(COLLECTOR.0, COLLECTOR.1)
             .args(["--command-timeout", &limit])
             .args(self.registries.args())
             .args(["inspect", "--raw"])

@@ -55,9 +55,9 @@ impl Session {
         self.proxy.kill();
     }
 
-    /// Lets it end, and waits until it has.
-    pub(crate) fn close(&self) {
-        self.proxy.close();
+    /// Lets it end.
+    pub(crate) fn dismiss(&self) {
+        self.proxy.dismiss();
     }
 
     /// The manifest in OCI's form, and the digest that the source's own form has.
@@ -65,6 +65,12 @@ impl Session {
         let reply = self.ask("GetManifest")?;
         let digest = reply.value.as_str().unwrap_or_default().to_owned();
         Ok((digest, self.all(reply)?))
+    }
+
+    /// Whether what was opened is the manifest itself, for sure: it is all that a registry was asked for, and so no
+    /// index has led to it.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.proxy.manifests() == 1
     }
 
     /// The image's config.
@@ -130,12 +136,12 @@ mod tests {
     use containers_image_proxy::oci_spec::image::{Digest, MediaType};
 
     use super::*;
-    use crate::image::hex;
+    use crate::hash::hex;
 
     const LIMIT: Duration = Duration::from_mins(1);
 
     fn write(dir: &Path, bytes: &[u8]) -> Descriptor {
-        let name = hex(&openssl::sha::sha256(bytes));
+        let name = hex(&crate::hash::sha256(bytes));
         std::fs::write(dir.join("blobs/sha256").join(&name), bytes).unwrap();
         let digest = Digest::from_str(&format!("sha256:{name}")).unwrap();
         Descriptor::new(MediaType::ImageLayerGzip, bytes.len() as u64, digest)

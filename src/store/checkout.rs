@@ -105,8 +105,10 @@ impl Store {
             let Some(image) = self.relative(reference)? else {
                 return Ok(None);
             };
+            let Some(tree) = self.tree_ahead(&image)? else {
+                return Ok(None);
+            };
             let mut begun = Begun::new(parent)?;
-            let tree = Tree::stored(&self.objects, &image.commit)?;
             self.advance(&mut begun, &Arc::new(tree))?;
             Ok::<_, Error>(Some(begun))
         };

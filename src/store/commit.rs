@@ -10,12 +10,14 @@ use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
 use rustix::fs::FileType;
 
-use crate::store::entry::{self, Attributes, Node, unhex};
-use crate::store::gvariant::{array, dict, frame, pad, string, tuple};
+use crate::store::entry::{Attributes, Node};
+use crate::store::gvariant::{Tuples, dict, frame, pad, string, tuple};
 use crate::store::layer::Layer;
+use crate::store::list;
 use crate::store::merge::Tree;
-use crate::store::object::{Kind, Meta, dirmeta};
+use crate::store::object::{Kind, Meta, Sum, dirmeta};
 use crate::store::objects::Objects;
+use crate::store::tree::Root;
 
 /// The name of a layer's list of entries.
 pub(crate) const ENTRIES: &str = "entries";
@@ -23,49 +25,41 @@ pub(crate) const ENTRIES: &str = "entries";
 /// The name of the directory with a layer's files.
 const OBJECTS: &str = "objects";
 
-/// A directory as its parent knows it: the checksums of its two objects.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Directory {
-    /// Of the object with its names.
-    pub(crate) tree: String,
-    /// Of the object with its owner, mode and attributes.
-    pub(crate) meta: String,
-}
-
 /// The names in a directory, added in the order of their bytes.
 #[derive(Default)]
 pub(crate) struct Names {
-    files: Vec<Vec<u8>>,
-    dirs: Vec<Vec<u8>>,
+    files: Tuples,
+    dirs: Tuples,
 }
 
 impl Names {
     /// Adds a file object.
-    pub(crate) fn file(&mut self, name: &str, object: &str) -> Result<()> {
-        self.files.push(tuple(&[&string(name), &unhex(object)?]));
-        Ok(())
+    pub(crate) fn file(&mut self, name: &str, object: Sum) {
+        self.files.push(&[&string(name), object.bytes()]);
     }
 
     /// Adds a directory.
-    pub(crate) fn dir(&mut self, name: &str, dir: &Directory) -> Result<()> {
-        let (tree, meta) = (unhex(&dir.tree)?, unhex(&dir.meta)?);
-        self.dirs.push(tuple(&[&string(name), &tree, &meta]));
-        Ok(())
+    pub(crate) fn dir(&mut self, name: &str, dir: Root) {
+        let members: [&[u8]; 3] = [&string(name), dir.tree.bytes(), dir.meta.bytes()];
+        self.dirs.push(&members);
+    }
+
+    /// The object.
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        tuple(&[&self.files.done(), &self.dirs.done()])
     }
 
     /// Writes the object; its checksum.
-    pub(crate) fn write(self, objects: &Objects) -> Result<String> {
-        let bytes = tuple(&[&array(self.files), &array(self.dirs)]);
-        objects.write_metadata(Kind::DirTree, &bytes)
+    fn write(self, objects: &Objects) -> Result<Sum> {
+        objects.write_metadata(Kind::DirTree, &self.bytes())
     }
 }
 
-/// Writes a directory's metadata; its checksum.
-pub(crate) fn write_dirmeta(objects: &Objects, attributes: &Attributes) -> Result<String> {
+/// A directory's metadata, as an object.
+pub(crate) fn dirmeta_of(attributes: &Attributes) -> Result<Vec<u8>> {
     let mode = FileType::Directory.as_raw_mode() | attributes.mode;
     let xattrs = attributes.plain_xattrs()?;
-    let bytes = dirmeta(attributes.uid, attributes.gid, mode, &xattrs);
-    objects.write_metadata(Kind::DirMeta, &bytes)
+    Ok(dirmeta(attributes.uid, attributes.gid, mode, &xattrs))
 }
 
 /// Commits a layer that has been read; the commit's checksum.
@@ -73,21 +67,21 @@ pub(crate) fn layer(objects: &Objects, layer: &Layer, diff_id: &Digest) -> Resul
     let mut files = BTreeSet::new();
     for entry in &layer.entries {
         if let Node::File { object, .. } | Node::Symlink { object, .. } = &entry.node {
-            files.insert(object.as_str());
+            files.insert(*object);
         }
     }
     let mut held = Names::default();
     for file in files {
-        held.file(file, file)?;
+        held.file(&file.to_string(), file);
     }
     let private = Attributes {
         mode: 0o700,
         ..Attributes::default()
     };
-    let meta = write_dirmeta(objects, &private)?;
-    let held = Directory {
+    let meta = objects.write_metadata(Kind::DirMeta, &dirmeta_of(&private)?)?;
+    let held = Root {
         tree: held.write(objects)?,
-        meta: meta.clone(),
+        meta,
     };
     let list = Meta {
         uid: 0,
@@ -96,27 +90,28 @@ pub(crate) fn layer(objects: &Objects, layer: &Layer, diff_id: &Digest) -> Resul
         xattrs: Vec::new(),
         target: None,
     };
-    let list = objects.write(&list, &entry::serialize(diff_id.as_ref(), &layer.entries)?)?;
+    let list = objects.write(&list, &list::serialize(diff_id.as_ref(), &layer.entries)?)?;
     let mut top = Names::default();
-    top.file(ENTRIES, &list)?;
-    top.dir(OBJECTS, &held)?;
+    top.file(ENTRIES, list);
+    top.dir(OBJECTS, held);
     let tree = top.write(objects)?;
-    write(objects, &Directory { tree, meta }, &dict(&[]))
+    write(objects, Root { tree, meta }, &dict(&[]))
 }
 
 /// Commits an image's merged tree with its metadata, an `a{sv}`; the commit's checksum.
 pub(crate) fn image(objects: &Objects, tree: &Tree, metadata: &[u8]) -> Result<String> {
     let root = tree.write(objects).context("writing the directories")?;
-    write(objects, &root, metadata)
+    write(objects, root, metadata)
 }
 
 /// Writes a commit. It has no time and no parent: equal content is one commit.
-fn write(objects: &Objects, root: &Directory, metadata: &[u8]) -> Result<String> {
-    objects.write_metadata(Kind::Commit, &commit(root, metadata)?)
+fn write(objects: &Objects, root: Root, metadata: &[u8]) -> Result<String> {
+    let commit = objects.write_metadata(Kind::Commit, &commit(root, metadata))?;
+    Ok(commit.to_string())
 }
 
 /// The bytes of a commit.
-fn commit(root: &Directory, metadata: &[u8]) -> Result<Vec<u8>> {
+fn commit(root: Root, metadata: &[u8]) -> Vec<u8> {
     let mut body = metadata.to_vec();
     let metadata_ends = body.len();
     // No parent, nothing related, an empty subject and an empty body; no time, which has no offset.
@@ -126,9 +121,9 @@ fn commit(root: &Directory, metadata: &[u8]) -> Result<Vec<u8>> {
     let body_ends = body.len();
     pad(&mut body);
     body.extend_from_slice(&0_u64.to_be_bytes());
-    body.extend_from_slice(&unhex(&root.tree)?);
+    body.extend_from_slice(root.tree.bytes());
     let tree_ends = body.len();
-    body.extend_from_slice(&unhex(&root.meta)?);
+    body.extend_from_slice(root.meta.bytes());
     let ends = [
         tree_ends,
         body_ends,
@@ -137,7 +132,7 @@ fn commit(root: &Directory, metadata: &[u8]) -> Result<Vec<u8>> {
         metadata_ends,
         metadata_ends,
     ];
-    Ok(frame(body, &ends))
+    frame(body, &ends)
 }
 
 #[cfg(test)]
@@ -166,11 +161,11 @@ mod tests {
                 vec![1_u8; 32].to_variant(),
                 vec![2_u8; 32].to_variant(),
             ]);
-            let root = Directory {
-                tree: "01".repeat(32),
-                meta: "02".repeat(32),
+            let root = Root {
+                tree: Sum::new(&[1; 32]).unwrap(),
+                meta: Sum::new(&[2; 32]).unwrap(),
             };
-            let ours = commit(&root, metadata.data()).unwrap();
+            let ours = commit(root, metadata.data());
             assert_eq!(ours, expected.data(), "{length:?}");
         }
     }

@@ -1,19 +1,11 @@
-//! What a layer says: its entries, checked, and the compact form in which the store keeps them.
-//!
-//! The form is JSON lines: a header with the format's number and the layer's diff_id, then one line an entry.
-
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+//! What a layer says: its entries, checked.
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use crate::image::hex;
-use crate::store::object::Meta;
-
-/// The format this build writes; a layer stored in another one is imported again.
-pub(crate) const FORMAT: u32 = 2;
+use crate::hash::{hex, unhex};
+use crate::store::object::{Meta, Sum};
 
 /// The prefix that makes a name a whiteout (OCI image-spec, layer.md).
 const WHITEOUT: &str = ".wh.";
@@ -50,21 +42,21 @@ pub(crate) struct Entry {
 
 /// What an entry puts at its path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", from = "Flat")]
 pub(crate) enum Node {
     /// A directory.
     Dir(Attributes),
     /// A regular file: its attributes are part of the object.
     File {
         #[serde(rename = "o")]
-        object: String,
+        object: Sum,
         #[serde(flatten)]
         attributes: Attributes,
     },
     /// A symbolic link.
     Symlink {
         #[serde(rename = "o")]
-        object: String,
+        object: Sum,
         #[serde(rename = "t")]
         target: String,
         #[serde(flatten)]
@@ -79,6 +71,65 @@ pub(crate) enum Node {
     Whiteout,
     /// Lower layers' content of this directory is not there.
     Opaque,
+}
+
+/// The same as it is read: with `flatten` serde would take each entry to pieces before it knows what it is.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Flat {
+    Dir(Attributes),
+    File {
+        o: Sum,
+        m: u32,
+        #[serde(default)]
+        u: u32,
+        #[serde(default)]
+        g: u32,
+        #[serde(default)]
+        x: Xattrs,
+    },
+    Symlink {
+        o: Sum,
+        t: String,
+        m: u32,
+        #[serde(default)]
+        u: u32,
+        #[serde(default)]
+        g: u32,
+        #[serde(default)]
+        x: Xattrs,
+    },
+    Hardlink {
+        t: String,
+    },
+    Whiteout,
+    Opaque,
+}
+
+impl From<Flat> for Node {
+    fn from(flat: Flat) -> Self {
+        let attributes = |mode, uid, gid, xattrs| Attributes {
+            mode,
+            uid,
+            gid,
+            xattrs,
+        };
+        match flat {
+            Flat::Dir(attributes) => Self::Dir(attributes),
+            Flat::File { o, m, u, g, x } => Self::File {
+                object: o,
+                attributes: attributes(m, u, g, x),
+            },
+            Flat::Symlink { o, t, m, u, g, x } => Self::Symlink {
+                object: o,
+                target: t,
+                attributes: attributes(m, u, g, x),
+            },
+            Flat::Hardlink { t } => Self::Hardlink { target: t },
+            Flat::Whiteout => Self::Whiteout,
+            Flat::Opaque => Self::Opaque,
+        }
+    }
 }
 
 impl Attributes {
@@ -130,22 +181,6 @@ impl Node {
             }
         }))
     }
-}
-
-/// The bytes that hexadecimal text stands for.
-pub(crate) fn unhex(text: &str) -> Result<Vec<u8>> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Ok(digit - b'0'),
-        b'a'..=b'f' => Ok(digit - b'a' + 10),
-        b'A'..=b'F' => Ok(digit - b'A' + 10),
-        _ => bail!("`{text}` is not hexadecimal"),
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks();
-    if !rest.is_empty() {
-        bail!("`{text}` is not hexadecimal");
-    }
-    let byte = |[high, low]: &[u8; 2]| Ok(value(*high)? << 4 | value(*low)?);
-    pairs.iter().map(byte).collect()
 }
 
 /// What a file name means in a layer.
@@ -215,51 +250,6 @@ pub(crate) fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(dir, _)| dir)
 }
 
-#[derive(Serialize, Deserialize)]
-struct Header {
-    format: u32,
-    diff_id: String,
-    entries: usize,
-}
-
-/// The entries as bytes.
-pub(crate) fn serialize(diff_id: &str, entries: &[Entry]) -> Result<Vec<u8>> {
-    let header = Header {
-        format: FORMAT,
-        diff_id: diff_id.to_owned(),
-        entries: entries.len(),
-    };
-    let mut bytes = serde_json::to_vec(&header)?;
-    bytes.push(b'\n');
-    for entry in entries {
-        serde_json::to_writer(&mut bytes, entry)?;
-        bytes.push(b'\n');
-    }
-    Ok(bytes)
-}
-
-/// The entries that [`serialize`] wrote; `None` for another format.
-pub(crate) fn deserialize(bytes: &[u8], at: &Path) -> Result<Option<Vec<Entry>>> {
-    let reading = || format!("reading the entries in `{}`", at.display());
-    let mut lines = BufReader::new(bytes).lines();
-    let first = lines.next().transpose()?.unwrap_or_default();
-    let header: Header = serde_json::from_str(&first).with_context(reading)?;
-    if header.format != FORMAT {
-        return Ok(None);
-    }
-    let mut entries = Vec::new();
-    for line in lines {
-        entries.push(serde_json::from_str(&line?).with_context(reading)?);
-    }
-    if entries.len() != header.entries {
-        bail!(
-            "reading the entries in `{}`: some are missing",
-            at.display()
-        );
-    }
-    Ok(Some(entries))
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(value: &u32) -> bool {
     *value == 0
@@ -300,53 +290,5 @@ mod tests {
         }
         let error = meaning("a/.wh...".to_owned()).unwrap_err();
         assert_eq!(error.to_string(), "it is a whiteout of nothing");
-    }
-
-    #[test]
-    fn entries_survive_their_form() {
-        let attributes = Attributes {
-            mode: 0o4755,
-            uid: 1,
-            gid: 0,
-            xattrs: vec![("user.a".into(), "0a00".into())],
-        };
-        let (object, target) = ("00".to_owned(), "b\n".to_owned());
-        let nodes = [
-            Node::Dir(Attributes::default()),
-            Node::File {
-                object: object.clone(),
-                attributes: attributes.clone(),
-            },
-            Node::Symlink {
-                object,
-                target: target.clone(),
-                attributes,
-            },
-            Node::Hardlink { target },
-            Node::Whiteout,
-            Node::Opaque,
-        ];
-        let entries: Vec<_> = nodes
-            .into_iter()
-            .map(|node| Entry {
-                path: "a".into(),
-                node,
-            })
-            .collect();
-        let bytes = serialize("sha256:00", &entries).unwrap();
-        assert_eq!(
-            deserialize(&bytes, Path::new("x")).unwrap().unwrap(),
-            entries
-        );
-        let text = String::from_utf8(bytes).unwrap();
-        let other = text.replacen("\"format\":2", "\"format\":1", 1);
-        assert_eq!(deserialize(other.as_bytes(), Path::new("x")).unwrap(), None);
-        let cut = &text[..text.trim_end().rfind('\n').unwrap()];
-        assert_eq!(
-            deserialize(cut.as_bytes(), Path::new("x"))
-                .unwrap_err()
-                .to_string(),
-            "reading the entries in `x`: some are missing"
-        );
     }
 }

@@ -26,41 +26,63 @@ pub(crate) enum Value {
 /// A container: its elements' bytes, then where they end. A tuple gives its ends last first, and leaves out its last
 /// element's; an array gives them all, in order.
 pub(crate) fn frame(mut body: Vec<u8>, ends: &[usize]) -> Vec<u8> {
+    let length = body.len();
+    put_ends(&mut body, length, ends);
+    body
+}
+
+/// Puts the ends of the elements behind them, which have so many bytes.
+fn put_ends(bytes: &mut Vec<u8>, length: usize, ends: &[usize]) {
     let fits = |width: usize| {
-        let whole = body.len() as u128 + ends.len() as u128 * width as u128;
+        let whole = length as u128 + ends.len() as u128 * width as u128;
         whole < 1 << (8 * width)
     };
     let width = WIDTHS.into_iter().find(|w| fits(*w)).unwrap_or(8);
     for end in ends {
-        let bytes = (*end as u64).to_le_bytes();
-        body.extend_from_slice(&bytes[..width]);
+        bytes.extend_from_slice(&(*end as u64).to_le_bytes()[..width]);
     }
-    body
 }
 
 /// How many bytes an offset may have.
 const WIDTHS: [usize; 4] = [1, 2, 4, 8];
 
-/// An array of such elements.
-pub(crate) fn array(elements: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
-    let (mut body, mut ends) = (Vec::new(), Vec::new());
-    for element in elements {
-        body.extend_from_slice(&element);
-        ends.push(body.len());
-    }
-    frame(body, &ends)
-}
-
 /// A tuple of such members.
 pub(crate) fn tuple(members: &[&[u8]]) -> Vec<u8> {
-    let (mut body, mut ends) = (Vec::new(), Vec::new());
+    let mut bytes = Vec::new();
+    put_tuple(&mut bytes, members);
+    bytes
+}
+
+/// Puts a tuple behind what is there.
+fn put_tuple(bytes: &mut Vec<u8>, members: &[&[u8]]) {
+    let (start, mut ends) = (bytes.len(), Vec::with_capacity(members.len()));
     for member in members {
-        body.extend_from_slice(member);
-        ends.push(body.len());
+        bytes.extend_from_slice(member);
+        ends.push(bytes.len() - start);
     }
-    ends.pop();
+    let length = ends.pop().unwrap_or_default();
     ends.reverse();
-    frame(body, &ends)
+    put_ends(bytes, length, &ends);
+}
+
+/// An array of tuples on its way, in one piece: large images have many thousands of them.
+#[derive(Debug, Default)]
+pub(crate) struct Tuples {
+    body: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Tuples {
+    /// Adds one of such members.
+    pub(crate) fn push(&mut self, members: &[&[u8]]) {
+        put_tuple(&mut self.body, members);
+        self.ends.push(self.body.len());
+    }
+
+    /// The array.
+    pub(crate) fn done(self) -> Vec<u8> {
+        frame(self.body, &self.ends)
+    }
 }
 
 /// A string: its bytes and a NUL.
@@ -217,14 +239,15 @@ mod tests {
             assert_eq!(triple, expected.data(), "{length}");
             for count in [0, 1, 3, 300] {
                 let expected = vec![(text.clone(), bytes.clone()); count].to_variant();
-                assert_eq!(
-                    array(vec![pair.clone(); count]),
-                    expected.data(),
-                    "{length} {count}"
-                );
+                let mut tuples = Tuples::default();
+                for _ in 0..count {
+                    tuples.push(&[&string(&text), &bytes]);
+                }
+                assert_eq!(tuples.done(), expected.data(), "{length} {count}");
             }
         }
     }
+
     #[test]
     fn a_dictionary_is_as_glib_has_it() {
         for length in [0, 1, 7, 8, 240, 255, 300, 70_000] {

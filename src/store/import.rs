@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use containers_image_proxy::oci_spec::image::Digest;
+use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 
 use crate::hint::Hinted;
 use crate::image::remote::RemoteImage;
@@ -33,7 +33,7 @@ type Begin<'a> = Box<dyn FnOnce() -> Result<Begun> + Send + 'a>;
 struct Layers<'a> {
     image: &'a RemoteImage,
     /// What is known of each.
-    lists: HashMap<&'a Digest, Vec<Entry>>,
+    lists: HashMap<&'a Digest, Arc<Vec<Entry>>>,
     /// Those of which nothing is.
     wanted: Vec<Wanted<'a>>,
 }
@@ -102,17 +102,15 @@ impl Store {
     ) -> Result<(StoredImage, Result<Option<Checkout>>)> {
         self.begin()?;
         let mut layers = self.known(image)?;
-        let mut tree = Tree::default();
-        let known = layers.apply(&mut tree, 0)?;
-        let below = (begin.is_some() && known > 0).then(|| Arc::new(tree.clone()));
+        let lower = &layers.lower();
         let (merged, waiting) = channel::<Arc<Tree>>();
         let linking = move || {
             let Some(begin) = begin else {
                 return Ok(None);
             };
             let mut begun = begin()?;
-            if let Some(below) = below.filter(|_| begun.is_empty()) {
-                self.advance(&mut begun, &below)?;
+            if begun.is_empty() && !lower.is_empty() {
+                self.advance(&mut begun, &Arc::new(merge(lower)?))?;
             }
             // None comes when it could not be merged.
             if let Ok(tree) = waiting.recv() {
@@ -121,16 +119,21 @@ impl Store {
             Ok(Some(begun.done()))
         };
         let (linked, commit) = meanwhile(linking, move || {
-            self.fetch(&mut layers, report)?;
-            if layers.apply(&mut tree, known)? < image.layers().len() {
+            let merging = || {
+                let mut tree = merge(lower)?;
+                tree.reckon()?;
+                Ok(tree)
+            };
+            let (tree, ()) = meanwhile(merging, || self.fetch(&mut layers, report))?;
+            // It has nothing more to do, and may take a moment to end.
+            image.dismiss();
+            let mut tree = tree?;
+            if layers.apply(&mut tree, lower.len())? < image.layers().len() {
                 bail!("a layer has been lost");
             }
             let tree = Arc::new(tree);
             let _failed_already = merged.send(Arc::clone(&tree));
-            let commit = commit::image(&self.objects, &tree, &metadata::write(image)?);
-            // It has nothing more to do, and may take a moment to end.
-            image.close();
-            commit
+            commit::image(&self.objects, &tree, &metadata::write(image)?)
         })?;
         let name = refs::name(refs::IMAGES, &image.manifest_digest);
         self.end(&name, &commit)?;
@@ -146,7 +149,7 @@ impl Store {
             if lists.contains_key(diff_id) || wanted.iter().any(|w| w.diff_id == diff_id) {
                 continue;
             }
-            match self.layer_entries(diff_id).with_context(at_layer)? {
+            match self.known_entries(diff_id).with_context(at_layer)? {
                 Some(entries) => drop(lists.insert(diff_id, entries)),
                 None => wanted.push(Wanted {
                     descriptor,
@@ -179,7 +182,7 @@ impl Store {
                 report.note(skipped_note(&digest, &read.skipped));
             }
             report.event(Event::LayerDone { digest });
-            lists.insert(layer.diff_id, read.entries);
+            lists.insert(layer.diff_id, Arc::new(read.entries));
             Ok(())
         })
     }
@@ -210,7 +213,15 @@ impl Store {
     }
 }
 
-impl Layers<'_> {
+impl<'a> Layers<'a> {
+    /// The lowest layers, up to the first of which nothing is known.
+    fn lower(&self) -> Vec<(&'a Descriptor, Arc<Vec<Entry>>)> {
+        let layers = self.image.layers().iter().zip(self.image.diff_ids());
+        layers
+            .map_while(|(descriptor, id)| Some((descriptor, Arc::clone(self.lists.get(id)?))))
+            .collect()
+    }
+
     /// Lays layers over the tree of those below, from this one up to the first of which nothing is known; that one.
     fn apply(&self, tree: &mut Tree, from: usize) -> Result<usize> {
         let layers = self.image.layers().iter().zip(self.image.diff_ids());
@@ -222,6 +233,15 @@ impl Layers<'_> {
         }
         Ok(self.image.layers().len())
     }
+}
+
+/// The tree of these layers.
+fn merge(layers: &[(&Descriptor, Arc<Vec<Entry>>)]) -> Result<Tree> {
+    let mut tree = Tree::default();
+    for (descriptor, entries) in layers {
+        tree.apply(entries).with_context(|| label(descriptor))?;
+    }
+    Ok(tree)
 }
 
 /// What the image is in the store.

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::Digest;
 use tar::EntryType;
 
-use crate::image::hex;
+use crate::hash::hex;
 use crate::store::archive::{Archive, Content, Member};
 use crate::store::entry::{self, Attributes, Entry, Meaning, Node, clean_path};
 use crate::store::inflate::{Hashed, inflate};
-use crate::store::object::{CHUNK, Meta, SELINUX};
+use crate::store::object::{CHUNK, Meta, SELINUX, Sum};
 use crate::store::queue::{self, Job, Queue};
 
 /// Files up to this size are held whole, larger ones go to their writer in pieces.
@@ -79,7 +79,7 @@ pub(crate) fn read(queue: &Queue, blob: impl Read, diff_id: &Digest, limit: u64)
 /// A layer being read.
 struct Reading<'a> {
     queue: &'a Queue,
-    done: Sender<(usize, Result<String>)>,
+    done: Sender<(usize, Result<Sum>)>,
     layer: Layer,
 }
 
@@ -165,7 +165,7 @@ fn label(entry: &Entry) -> String {
 
 /// What the member is, its object still to be written; `None` for what cannot be stored.
 fn node(member: &Member) -> Result<Option<Node>> {
-    let object = String::new();
+    let object = Sum::default();
     Ok(Some(match member.kind {
         EntryType::Regular | EntryType::Continuous => Node::File {
             object,
@@ -196,7 +196,7 @@ fn symlink(member: &Member) -> Result<Node> {
         bail!("its target is no path");
     }
     Ok(Node::Symlink {
-        object: String::new(),
+        object: Sum::default(),
         target: target.to_owned(),
         attributes,
     })
@@ -268,7 +268,7 @@ mod tests {
     fn read_archive(archive: &[u8]) -> Result<Layer> {
         read_blob(
             archive,
-            &format!("sha256:{}", hex(&openssl::sha::sha256(archive))),
+            &format!("sha256:{}", hex(&crate::hash::sha256(archive))),
         )
     }
 
@@ -461,7 +461,7 @@ mod tests {
             error.to_string(),
             format!(
                 "its content has the diff_id sha256:{}, the image's config says {diff_id}",
-                hex(&openssl::sha::sha256(&bytes))
+                hex(&crate::hash::sha256(&bytes))
             )
         );
     }

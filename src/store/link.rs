@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::store::dress::{dress, owner};
 use crate::store::merge::{Child, Tree};
-use crate::store::object::{Kind, Meta, relative_path};
+use crate::store::object::{Meta, Object, Sum};
 use crate::store::objects::Objects;
 
 /// More threads than this wait for the file system's journal.
@@ -167,7 +167,7 @@ impl<'a> Linking<'a> {
         for (name, child) in new {
             let made = match child {
                 Child::Dir(_) => fs::mkdirat(&at, *name, Mode::RWXU).map_err(Error::from),
-                Child::File(object) | Child::Symlink(object) => self.link(object, &at, name),
+                Child::File(object) | Child::Symlink(object) => self.link(*object, &at, name),
             };
             made.with_context(|| format!("making `{name}`"))?;
         }
@@ -176,8 +176,8 @@ impl<'a> Linking<'a> {
         Ok(dress(&at, Some(owner(&meta)), &meta)?)
     }
 
-    fn link(&self, checksum: &str, at: &OwnedFd, name: &str) -> Result<()> {
-        let object = relative_path(checksum, Kind::File);
+    fn link(&self, object: Sum, at: &OwnedFd, name: &str) -> Result<()> {
+        let object = Object::file(object).path();
         match fs::linkat(self.objects.dir(), &object, at, name, AtFlags::empty()) {
             // The empty file may have more names than a file may have (ext4: 65,000).
             Err(Errno::MLINK) => self.copy(&object, at, name),

@@ -4,18 +4,31 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail};
 
-use crate::store::commit::{Directory, Names, write_dirmeta};
+use crate::store::commit::{Names, dirmeta_of};
 use crate::store::entry::{Attributes, Entry, Node, parent};
 use crate::store::object::{Kind, Sum};
 use crate::store::objects::Objects;
-use crate::store::tree;
+use crate::store::tree::{self, Root};
 
 /// A directory of the merged image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
     pub(crate) attributes: Attributes,
     pub(crate) children: BTreeMap<String, Child>,
+    reckoned: Reckoned,
 }
+
+/// The checksum of a directory's names, if it is known; that makes it no other directory.
+#[derive(Debug, Clone, Default)]
+struct Reckoned(Option<Sum>);
+
+impl PartialEq for Reckoned {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Reckoned {}
 
 /// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +36,9 @@ pub(crate) enum Child {
     /// A directory.
     Dir(Tree),
     /// A file by its object.
-    File(String),
+    File(Sum),
     /// A symbolic link by its object.
-    Symlink(String),
+    Symlink(Sum),
 }
 
 impl Child {
@@ -48,6 +61,7 @@ impl Default for Tree {
                 ..Attributes::default()
             },
             children: BTreeMap::new(),
+            reckoned: Reckoned::default(),
         }
     }
 }
@@ -59,11 +73,7 @@ impl Tree {
         Self::read(objects, root, &mut HashMap::new())
     }
 
-    fn read(
-        objects: &Objects,
-        dir: tree::Root,
-        known: &mut HashMap<Sum, Attributes>,
-    ) -> Result<Self> {
+    fn read(objects: &Objects, dir: Root, known: &mut HashMap<Sum, Attributes>) -> Result<Self> {
         let names = tree::dirtree(&objects.read(&dir.tree.to_string(), Kind::DirTree)?)?;
         let attributes = if let Some(attributes) = known.get(&dir.meta) {
             attributes.clone()
@@ -75,7 +85,7 @@ impl Tree {
         };
         let mut children = BTreeMap::new();
         for (name, sum) in names.files {
-            children.insert(name, Child::File(sum.to_string()));
+            children.insert(name, Child::File(sum));
         }
         for (name, below) in names.dirs {
             children.insert(name, Child::Dir(Self::read(objects, below, known)?));
@@ -83,6 +93,7 @@ impl Tree {
         Ok(Self {
             attributes,
             children,
+            reckoned: Reckoned(Some(dir.tree)),
         })
     }
 
@@ -107,8 +118,8 @@ impl Tree {
         let child = match &entry.node {
             Node::Whiteout | Node::Opaque => return Ok(()),
             Node::Dir(attributes) => return self.put_dir(&entry.path, attributes),
-            Node::File { object, .. } => Child::File(object.clone()),
-            Node::Symlink { object, .. } => Child::Symlink(object.clone()),
+            Node::File { object, .. } => Child::File(*object),
+            Node::Symlink { object, .. } => Child::Symlink(*object),
             Node::Hardlink { target } => match self.linked(target) {
                 Some(child) => child,
                 None => bail!("it is a hard link to `{target}`, which is no file of the image"),
@@ -135,6 +146,7 @@ impl Tree {
         let dir = Tree {
             attributes: attributes.clone(),
             children: BTreeMap::new(),
+            reckoned: Reckoned::default(),
         };
         children.insert(name.to_owned(), Child::Dir(dir));
         Ok(())
@@ -146,26 +158,35 @@ impl Tree {
         let mut at = 0;
         for part in parts(parent(path)) {
             at += part.len() + 1;
-            let child = dir.children.entry(part.to_owned());
-            dir = match child.or_insert_with(|| Child::Dir(Tree::default())) {
-                Child::Dir(dir) => dir,
-                Child::File(_) => bail!("its parent `{}` is a file", &path[..at - 1]),
-                Child::Symlink(_) => bail!("its parent `{}` is a symbolic link", &path[..at - 1]),
+            dir.reckoned = Reckoned::default();
+            if !dir.children.contains_key(part) {
+                let made = Child::Dir(Tree::default());
+                dir.children.insert(part.to_owned(), made);
+            }
+            dir = match dir.children.get_mut(part) {
+                Some(Child::Dir(dir)) => dir,
+                Some(Child::Symlink(_)) => {
+                    bail!("its parent `{}` is a symbolic link", &path[..at - 1])
+                }
+                Some(Child::File(_)) | None => bail!("its parent `{}` is a file", &path[..at - 1]),
             };
         }
+        dir.reckoned = Reckoned::default();
         Ok(dir)
     }
 
-    /// The directory at `path` if there is one; a path through a symbolic link is an error.
+    /// The directory at `path` if there is one, to be changed; a path through a symbolic link is an error.
     fn dir(&mut self, path: &str) -> Result<Option<&mut Tree>> {
         let mut dir = self;
         for part in parts(path) {
+            dir.reckoned = Reckoned::default();
             dir = match dir.children.get_mut(part) {
                 Some(Child::Dir(dir)) => dir,
                 Some(Child::Symlink(_)) => bail!("`{part}` in it is a symbolic link"),
                 Some(Child::File(_)) | None => return Ok(None),
             };
         }
+        dir.reckoned = Reckoned::default();
         Ok(Some(dir))
     }
 
@@ -198,38 +219,65 @@ impl Tree {
         }
     }
 
-    /// Writes the tree's directories, from the bottom up; the checksums of the root's names and metadata.
-    pub(crate) fn write(&self, objects: &Objects) -> Result<Directory> {
-        self.write_with(objects, &mut Known::default())
+    /// Reckons the checksums of the directories, so that [`Tree::write`] need not, as far as nothing is laid over them
+    /// until then.
+    pub(crate) fn reckon(&mut self) -> Result<()> {
+        self.reckon_with(&mut HashMap::new()).map(|_| ())
     }
 
-    fn write_with(&self, objects: &Objects, known: &mut Known) -> Result<Directory> {
+    fn reckon_with(&mut self, known: &mut HashMap<Attributes, Sum>) -> Result<Root> {
         let mut names = Names::default();
-        for (name, child) in &self.children {
+        for (name, child) in &mut self.children {
             match child {
-                Child::Dir(dir) => names.dir(name, &dir.write_with(objects, known)?)?,
-                Child::File(object) | Child::Symlink(object) => names.file(name, object)?,
+                Child::Dir(dir) => names.dir(name, dir.reckon_with(known)?),
+                Child::File(object) | Child::Symlink(object) => names.file(name, *object),
             }
         }
-        Ok(Directory {
-            tree: names.write(objects)?,
-            meta: known.meta(objects, &self.attributes)?,
-        })
+        let meta = match known.get(&self.attributes) {
+            Some(meta) => *meta,
+            None => Sum::of(&dirmeta_of(&self.attributes)?),
+        };
+        known.insert(self.attributes.clone(), meta);
+        let tree = Sum::of(&names.bytes());
+        self.reckoned.0 = Some(tree);
+        Ok(Root { tree, meta })
     }
-}
 
-/// Directory metadata that has been written: most directories of an image are alike.
-#[derive(Default)]
-struct Known(HashMap<Attributes, String>);
+    /// Writes the tree's directories, from the bottom up; the checksums of the root's names and metadata.
+    pub(crate) fn write(&self, objects: &Objects) -> Result<Root> {
+        self.write_with(objects, &mut HashMap::new())
+    }
 
-impl Known {
-    fn meta(&mut self, objects: &Objects, attributes: &Attributes) -> Result<String> {
-        if let Some(known) = self.0.get(attributes) {
-            return Ok(known.clone());
+    fn write_with(&self, objects: &Objects, known: &mut HashMap<Attributes, Sum>) -> Result<Root> {
+        let mut dirs = Vec::new();
+        for child in self.children.values() {
+            if let Child::Dir(dir) = child {
+                dirs.push(dir.write_with(objects, known)?);
+            }
         }
-        let checksum = write_dirmeta(objects, attributes)?;
-        self.0.insert(attributes.clone(), checksum.clone());
-        Ok(checksum)
+        let meta = match known.get(&self.attributes) {
+            Some(meta) => *meta,
+            None => objects.write_metadata(Kind::DirMeta, &dirmeta_of(&self.attributes)?)?,
+        };
+        // Most directories of an image are alike.
+        known.insert(self.attributes.clone(), meta);
+        let tree = match self.reckoned.0 {
+            Some(tree) if objects.has(&tree.to_string(), Kind::DirTree)? => tree,
+            _ => self.write_names(objects, dirs)?,
+        };
+        Ok(Root { tree, meta })
+    }
+
+    /// Writes one directory's names; `dirs` are those of the directories in it.
+    fn write_names(&self, objects: &Objects, dirs: Vec<Root>) -> Result<Sum> {
+        let (mut names, mut dirs) = (Names::default(), dirs.into_iter());
+        for (name, child) in &self.children {
+            match child {
+                Child::Dir(_) => names.dir(name, dirs.next().context("a directory is missing")?),
+                Child::File(object) | Child::Symlink(object) => names.file(name, *object),
+            }
+        }
+        objects.write_metadata(Kind::DirTree, &names.bytes())
     }
 }
 
@@ -264,12 +312,24 @@ mod tests {
     }
 
     fn file(path: &str, object: &str) -> Entry {
-        let (object, attributes) = (object.to_owned(), Attributes::default());
+        let (object, attributes) = (sum(object), Attributes::default());
         entry(path, Node::File { object, attributes })
     }
 
+    /// A checksum that shows as this text.
+    fn sum(text: &str) -> Sum {
+        let mut bytes = [0; 32];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Sum::new(&bytes).unwrap()
+    }
+
+    fn text(sum: &Sum) -> String {
+        let bytes = sum.bytes().iter().copied().take_while(|byte| *byte != 0);
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+
     fn link(path: &str, target: &str) -> Entry {
-        let (object, target) = (format!("->{target}"), target.to_owned());
+        let (object, target) = (sum(&format!("->{target}")), target.to_owned());
         let attributes = Attributes::default();
         entry(
             path,
@@ -304,7 +364,7 @@ mod tests {
                     lines.extend(show(dir).iter().map(|line| format!("{name}/{line}")));
                 }
                 Child::File(object) | Child::Symlink(object) => {
-                    lines.push(format!("{name} {object}"));
+                    lines.push(format!("{name} {}", text(object)));
                 }
             }
         }
@@ -431,7 +491,7 @@ mod tests {
             match child {
                 Child::Dir(dir) => by_libostree(repo, dir, &into.ensure_dir(name).unwrap()),
                 Child::File(object) | Child::Symlink(object) => {
-                    into.replace_file(name, object).unwrap();
+                    into.replace_file(name, &object.to_string()).unwrap();
                 }
             }
         }
@@ -446,10 +506,10 @@ mod tests {
         let objects = Objects::open(place.path()).unwrap();
         let mut tree = Tree::default();
         let mut entries: Vec<_> = (0..300)
-            .map(|i| file(&format!("many/f{i}"), &format!("{i:064x}")))
+            .map(|i| file(&format!("many/f{i}"), &format!("{i}")))
             .collect();
         let long = "n".repeat(250);
-        entries.push(file(&format!("deep/er/{long}"), &"ab".repeat(32)));
+        entries.push(file(&format!("deep/er/{long}"), &"ab".repeat(16)));
         entries.push(dir("empty", 0o1777));
         tree.apply(&entries).unwrap();
         let ours = tree.write(&objects).unwrap();
@@ -460,7 +520,7 @@ mod tests {
         let root = root.downcast::<RepoFile>().unwrap();
         transaction.commit(none).unwrap();
         assert_eq!(
-            (ours.tree, ours.meta),
+            (ours.tree.to_string(), ours.meta.to_string()),
             (
                 root.tree_get_contents_checksum().unwrap().to_string(),
                 root.tree_get_metadata_checksum().unwrap().to_string()

@@ -28,6 +28,7 @@ mod inflate;
 mod kept;
 mod layer;
 mod link;
+mod list;
 mod merge;
 mod metadata;
 pub(crate) mod object;
@@ -40,14 +41,17 @@ pub(crate) mod repair;
 mod repo;
 pub mod settings;
 pub(crate) mod space;
+mod sum;
 pub mod survey;
 pub(crate) mod tree;
 mod unsynced;
 pub mod usage;
 pub(crate) mod verify;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::{Digest, ImageConfiguration, ImageManifest};
@@ -58,6 +62,7 @@ use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::root::{self, Root};
 use crate::store::entry::Entry;
+use crate::store::merge::Tree;
 use crate::store::object::Kind;
 use crate::store::objects::Objects;
 use crate::store::repo::{CONFIG, OBJECTS, Repo};
@@ -77,6 +82,8 @@ pub struct Store {
     objects: Objects,
     path: PathBuf,
     settings: Settings,
+    /// Lists of entries that were read before it was known which will be needed, by diff_id.
+    ahead: Mutex<HashMap<Digest, Arc<Vec<Entry>>>>,
 }
 
 /// An image of which every file is in the store.
@@ -122,6 +129,7 @@ impl Store {
             repo,
             path,
             settings,
+            ahead: Mutex::default(),
         })
     }
 
@@ -137,6 +145,7 @@ impl Store {
             objects: Objects::open(&path).with_context(opening)?,
             path,
             settings,
+            ahead: Mutex::default(),
         }))
     }
 
@@ -173,6 +182,30 @@ impl Store {
         }
     }
 
+    /// The same, if need be as they were read ahead.
+    fn known_entries(&self, diff_id: &Digest) -> Result<Option<Arc<Vec<Entry>>>> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entries) = ahead.get(diff_id) {
+            return Ok(Some(Arc::clone(entries)));
+        }
+        drop(ahead);
+        Ok(self.layer_entries(diff_id)?.map(Arc::new))
+    }
+
+    /// The tree of an image, from its layers' entries, which need not be read again; `None` if one is missing.
+    fn tree_ahead(&self, image: &StoredImage) -> Result<Option<Tree>> {
+        let mut tree = Tree::default();
+        for diff_id in &image.diff_ids {
+            let Some(entries) = self.known_entries(diff_id)? else {
+                return Ok(None);
+            };
+            tree.apply(&entries)?;
+            let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+            ahead.insert(diff_id.clone(), entries);
+        }
+        Ok(Some(tree))
+    }
+
     /// The ref of a layer that the store has.
     fn layer(&self, diff_id: &Digest) -> Result<Option<String>> {
         let name = refs::name(refs::LAYERS, diff_id);
@@ -193,7 +226,7 @@ impl Store {
         let list = top.files.iter().find(|(name, _)| name == commit::ENTRIES);
         let (_, list) = list.context("it has no list of entries")?;
         let bytes = self.objects.read(&list.to_string(), Kind::File);
-        entry::deserialize(&bytes.context(reading)?, Path::new(layer))
+        list::deserialize(&bytes.context(reading)?, Path::new(layer))
     }
 
     /// The image of a commit; `None` for another format.

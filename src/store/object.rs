@@ -19,9 +19,9 @@ use anyhow::{Context, Result, bail};
 use openssl::sha::Sha256;
 use rustix::fs::FileType;
 
-use crate::image::hex;
-use crate::store::entry::unhex;
-use crate::store::gvariant::{array, frame, string, tuple};
+use crate::hash::hex;
+use crate::store::gvariant::{Tuples, frame, string};
+pub(crate) use crate::store::sum::Sum;
 
 /// Set by the policy of the host that runs the container, not by the image: never stored, never hashed.
 pub(crate) const SELINUX: &[u8] = b"security.selinux";
@@ -59,37 +59,6 @@ impl Kind {
 pub(crate) fn relative_path(checksum: &str, kind: Kind) -> String {
     let (start, rest) = checksum.split_at(checksum.len().min(2));
     format!("{start}/{rest}.{}", kind.suffix())
-}
-
-/// The checksum of an object.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Sum([u8; 32]);
-
-impl Sum {
-    /// From the bytes.
-    pub(crate) fn new(bytes: &[u8]) -> Result<Self> {
-        let bytes = bytes.try_into().context("a checksum of another length")?;
-        Ok(Self(bytes))
-    }
-
-    /// From hexadecimal text.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        unhex(text)
-            .and_then(|bytes| Self::new(&bytes))
-            .with_context(|| format!("`{text}` is no checksum"))
-    }
-}
-
-impl fmt::Display for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl fmt::Debug for Sum {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
 }
 
 /// An object's name. Displays as libostree's tools have it: `CHECKSUM.dirtree`.
@@ -193,10 +162,11 @@ impl Meta {
 
 /// Extended attributes as OSTree has them, `a(ayay)`; names end with a NUL byte.
 pub(crate) fn xattrs(xattrs: &[(Vec<u8>, Vec<u8>)]) -> Vec<u8> {
-    array(xattrs.iter().map(|(name, value)| {
-        let name = [name.as_slice(), &[0]].concat();
-        tuple(&[&name, value])
-    }))
+    let mut pairs = Tuples::default();
+    for (name, value) in xattrs {
+        pairs.push(&[&[name.as_slice(), &[0]].concat(), value]);
+    }
+    pairs.done()
 }
 
 /// `OSTREE_DIRMETA_GVARIANT_FORMAT`, `(uuua(ayay))`; `mode` with the type of the file.

@@ -12,13 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::Sha256;
 use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::image::hex;
 use crate::store::dress::{EPOCH, dress, owner};
-use crate::store::object::{Kind, Meta, relative_path};
+use crate::store::object::{Kind, Meta, Sum, relative_path};
 
 /// The objects of a repository of mode bare; many threads may write at once.
 pub(crate) struct Objects {
@@ -109,13 +108,14 @@ impl Objects {
     }
 
     /// Writes a regular file that is at hand, or a symbolic link; its checksum.
-    pub(crate) fn write(&self, meta: &Meta, content: &[u8]) -> Result<String> {
+    pub(crate) fn write(&self, meta: &Meta, content: &[u8]) -> Result<Sum> {
         let mut hasher = Sha256::new();
         hasher.update(&meta.header());
         hasher.update(content);
-        let checksum = hex(&hasher.finish());
+        let sum = Sum::hashed(hasher);
+        let checksum = sum.to_string();
         if self.has(&checksum, Kind::File)? {
-            return Ok(checksum);
+            return Ok(sum);
         }
         let written = match &meta.target {
             Some(target) => self.link(meta, target, &checksum),
@@ -125,7 +125,7 @@ impl Objects {
             }),
         };
         written.context(Writing)?;
-        Ok(checksum)
+        Ok(sum)
     }
 
     /// Writes a regular file of `size` bytes that comes in pieces; its checksum. `None` if they end before.
@@ -134,7 +134,7 @@ impl Objects {
         meta: &Meta,
         size: u64,
         pieces: impl IntoIterator<Item = Vec<u8>>,
-    ) -> Result<Option<String>> {
+    ) -> Result<Option<Sum>> {
         let mut hasher = Sha256::new();
         hasher.update(&meta.header());
         let mut unfinished = self.start().context(Writing)?;
@@ -147,16 +147,18 @@ impl Objects {
         if written != size {
             return Ok(None);
         }
-        let checksum = hex(&hasher.finish());
-        self.finish(&unfinished, meta, &checksum).context(Writing)?;
-        Ok(Some(checksum))
+        let sum = Sum::hashed(hasher);
+        let finished = self.finish(&unfinished, meta, &sum.to_string());
+        finished.context(Writing)?;
+        Ok(Some(sum))
     }
 
     /// Writes an object that is not a file; its checksum.
-    pub(crate) fn write_metadata(&self, kind: Kind, bytes: &[u8]) -> Result<String> {
-        let checksum = hex(&sha256(bytes));
+    pub(crate) fn write_metadata(&self, kind: Kind, bytes: &[u8]) -> Result<Sum> {
+        let sum = Sum::of(bytes);
+        let checksum = sum.to_string();
         if self.has(&checksum, kind)? {
-            return Ok(checksum);
+            return Ok(sum);
         }
         let written = self.start().and_then(|mut unfinished| {
             unfinished.file.write_all(bytes)?;
@@ -164,7 +166,7 @@ impl Objects {
             self.publish(&unfinished, &relative_path(&checksum, kind))
         });
         written.context(Writing)?;
-        Ok(checksum)
+        Ok(sum)
     }
 
     /// Waits until everything written so far is on disk.
@@ -372,7 +374,8 @@ mod tests {
             let expected = by_libostree(&their_repo, &meta, content);
             // Twice: what is there is left alone.
             for _ in 0..2 {
-                assert_eq!(objects.write(&meta, content).unwrap(), expected);
+                let sum = objects.write(&meta, content).unwrap();
+                assert_eq!(sum.to_string(), expected);
             }
             let path = relative_path(&expected, Kind::File);
             let (ours, its) = (
@@ -424,8 +427,9 @@ mod tests {
         for _ in 0..2 {
             let sum = objects.write(&meta, b"text").unwrap();
             let pieces = objects.write_pieces(&meta, 4, [b"text".to_vec()]).unwrap();
-            assert_eq!(pieces, Some(sum.clone()));
-            repo.fsck_object(ObjectType::File, &sum, NONE).unwrap();
+            assert_eq!(pieces, Some(sum));
+            repo.fsck_object(ObjectType::File, &sum.to_string(), NONE)
+                .unwrap();
         }
         assert_eq!(left_in(&dir.path().join("tmp")).len(), 1);
     }

@@ -11,7 +11,7 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::store::object::Meta;
+use crate::store::object::{Meta, Sum};
 use crate::store::objects::Objects;
 
 /// How many bytes may wait to be written.
@@ -35,7 +35,7 @@ pub(crate) struct Job {
     /// Which of its layer's entries it is.
     pub(crate) place: usize,
     /// Where its checksum goes; dropped without a word when its pieces ended too soon.
-    pub(crate) done: Sender<(usize, Result<String>)>,
+    pub(crate) done: Sender<(usize, Result<Sum>)>,
 }
 
 /// The files that wait.

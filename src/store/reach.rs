@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use openssl::sha::sha256;
 
+use crate::hash::sha256;
 use crate::root::{Link, Root};
 use crate::store::object::{Kind, Object, Sum};
 use crate::store::{REPO, tree};

@@ -2,6 +2,7 @@
 //! refused with the reason.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -105,6 +106,19 @@ fn dockers_own_manifests_in_a_registry() {
     assert_eq!(corpus.which("here", &[plain], &list), "here");
     let other = [plain, "--arch", ELSEWHERE];
     assert_eq!(corpus.which("elsewhere", &other, &list), "elsewhere");
+    // What the registry calls each: an index, or the manifest itself; and the signs by which that is told.
+    for (name, reference, manifests) in [("alone", &alone, 1), ("here", &list, 2)] {
+        let shown: Value =
+            serde_json::from_str(&corpus.host.ok(&["show", "--json", name])).unwrap();
+        let raw = process::tool("skopeo", &["inspect", "--raw", plain, reference]);
+        assert_eq!(shown["index_digest"], digest(raw.as_bytes()), "{name}");
+        let is_index = shown["index_digest"] != shown["manifest_digest"];
+        assert_eq!(is_index, manifests > 1, "{name}");
+        let mut skopeo = Command::new("skopeo");
+        let run = process::run(skopeo.args(["--debug", "inspect", "--no-tags", plain, reference]));
+        let fetched = run.stderr.matches("Content-Type from manifest GET is ");
+        assert_eq!(fetched.count(), manifests, "{}", run.stderr);
+    }
     let shown = ["images", "show", "--remote", "--json", plain, &list];
     let shown: Value = serde_json::from_str(&corpus.host.ok(&shown)).unwrap();
     assert_eq!(shown["platform"], format!("linux/{HERE}"));

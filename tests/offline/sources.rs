@@ -277,10 +277,14 @@ fn a_password_is_seen_nowhere() {
     let certs = cert_dir(&host);
     let (path, log) = watched(&host);
     let creds = format!("--creds={USER}:{PASSWORD}");
-    let mut command = host.command(&["install", "-vv", &certs, &creds, &reference]);
-    let run = process::run(command.env("PATH", &path));
-    let said = run.stderr.clone();
-    run.ok();
+    let mut said = String::new();
+    // The one serves images, the other tells what a name stands for.
+    for verb in [&["install"][..], &["images", "show", "--remote"]] {
+        let mut command = host.command(&[verb, &["-vv", &certs, &creds, &reference]].concat());
+        let run = process::run(command.env("PATH", &path));
+        said.push_str(&run.stderr);
+        run.ok();
+    }
     assert_whole(&host, "secret");
     let called = fs::read_to_string(&log).unwrap();
     assert!(called.contains("experimental-image-proxy") && called.contains("inspect --raw"));

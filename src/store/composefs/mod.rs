@@ -32,8 +32,8 @@ use anyhow::{Context, Result, anyhow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::hash::hex;
 use crate::hint::Hinted;
-use crate::image::hex;
 use crate::store::object::{Kind, relative_path};
 use crate::store::{Checkout, REPO, Store, StoredImage, object, tree as object_tree};
 
@@ -94,7 +94,7 @@ pub struct Composed {
 impl Composed {
     /// The image's SHA-256, in hexadecimal.
     pub fn checksum(&self) -> String {
-        hex(&openssl::sha::sha256(&self.image))
+        hex(&crate::hash::sha256(&self.image))
     }
 }
 

@@ -7,9 +7,9 @@ use std::thread;
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use openssl::sha::sha256;
 use tempfile::TempDir;
 
+use crate::hash::sha256;
 use crate::image::remote::RemoteImage;
 use crate::store::commit::{self, ENTRIES};
 use crate::store::entry::Entry;

@@ -27,8 +27,7 @@ pub(crate) type Shopping = BTreeMap<String, (Sum, Meta)>;
 pub(crate) fn shopping(entries: &[Entry], wanted: &HashSet<Sum>) -> Shopping {
     let mut found = Shopping::new();
     for entry in entries {
-        if let Some((object, meta)) = entry_meta(entry)
-            && let Ok(sum) = Sum::parse(object)
+        if let Some((sum, meta)) = entry_meta(entry)
             && wanted.contains(&sum)
         {
             found.insert(entry.path.clone(), (sum, meta));

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use openssl::sha::{Sha256, sha256};
+use openssl::sha::Sha256;
 use rustix::fs::{AtFlags, CWD, Mode, XattrFlags};
 use tempfile::TempDir;
 
+use crate::hash::sha256;
 use crate::store::dress::{EPOCH, dress, owner};
 use crate::store::entry::Entry;
 use crate::store::object::{CHUNK, Meta, Object, Sum};

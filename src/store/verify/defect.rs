@@ -170,7 +170,7 @@ fn names(meta: &Meta) -> String {
             let value = if value.len() > 16 {
                 format!("{} bytes", value.len())
             } else {
-                crate::image::hex(value)
+                crate::hash::hex(value)
             };
             format!("{}={value}", String::from_utf8_lossy(name))
         })

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
-use openssl::sha::sha256;
 
+use crate::hash::sha256;
 use crate::store::commit::ENTRIES;
 use crate::store::object::{Kind, Object, Sum};
 use crate::store::refs::{self, IMAGES};

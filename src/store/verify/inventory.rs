@@ -1,6 +1,6 @@
 //! What the store must have for its images, and what of that is damaged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use containers_image_proxy::oci_spec::image::Digest;
@@ -10,7 +10,7 @@ use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::scratch::Scratch;
 use crate::store::verify::content::{check, read};
 use crate::store::verify::defect::Finding;
-use crate::store::{Store, StoredImage, refs};
+use crate::store::{Store, StoredImage, list, refs};
 
 /// What a tree is of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -100,20 +100,19 @@ impl Inventory {
     /// The attributes that the layers' lists give the objects, and the target of a link.
     pub(crate) fn expected(&self, store: &Store, sums: &[Sum]) -> HashMap<Sum, Meta> {
         let mut found = HashMap::new();
-        let wanted: HashMap<String, Sum> = sums.iter().map(|s| (s.to_string(), *s)).collect();
+        let wanted: HashSet<Sum> = sums.iter().copied().collect();
         for diff_id in self.lists.keys() {
             for entry in self.list(store, diff_id).unwrap_or_default() {
-                let Some((object, meta)) = entry_meta(&entry) else {
-                    continue;
-                };
-                if let Some(sum) = wanted.get(object) {
-                    found.insert(*sum, meta);
+                if let Some((sum, meta)) = entry_meta(&entry)
+                    && wanted.contains(&sum)
+                {
+                    found.insert(sum, meta);
                 }
             }
         }
         // What the store itself writes.
         for sum in self.lists.values() {
-            if wanted.contains_key(&sum.to_string()) {
+            if wanted.contains(sum) {
                 found.insert(*sum, Meta::plain(0, 0, 0o100_600));
             }
         }
@@ -128,15 +127,15 @@ impl Inventory {
             return None;
         }
         let bytes = read(&path).ok()?;
-        entry::deserialize(&bytes, Path::new(&refs::name(refs::LAYERS, diff_id))).ok()?
+        list::deserialize(&bytes, Path::new(&refs::name(refs::LAYERS, diff_id))).ok()?
     }
 }
 
 /// What an entry says of its object.
-pub(crate) fn entry_meta(entry: &Entry) -> Option<(&str, Meta)> {
+pub(crate) fn entry_meta(entry: &Entry) -> Option<(Sum, Meta)> {
     let (entry::Node::File { object, .. } | entry::Node::Symlink { object, .. }) = &entry.node
     else {
         return None;
     };
-    Some((object, entry.node.meta().ok()??))
+    Some((*object, entry.node.meta().ok()??))
 }
