@@ -28,6 +28,7 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
+    /// Begins to fetch them.
     pub(crate) fn begin(source: Source) -> Self {
         let (says, direct) = mpsc::channel();
         let (hands, fetched) = mpsc::channel();
@@ -49,6 +50,7 @@ impl Ahead {
         self.direct.recv_timeout(HEAD_START) == Ok(true)
     }
 
+    /// What has been fetched, or why it was not; waits for it.
     pub(crate) fn fetched(self) -> Option<Result<Fetched, Failure>> {
         self.fetched.recv().ok()
     }
@@ -106,6 +108,7 @@ impl Opened {
     }
 }
 
+/// Opens an image, by this skopeo or that of the host.
 pub(crate) fn fetch(source: &Source, skopeo: Option<Command>) -> Result<Fetched, Failure> {
     Opened::new(open_session(source, skopeo)?)?.fetch(source)
 }
@@ -165,6 +168,7 @@ fn unpacked_layers(session: &Session, config: &[u8]) -> Result<Vec<Descriptor>, 
         .collect()
 }
 
+/// Starts a skopeo that serves the image.
 pub(crate) fn open_session(source: &Source, skopeo: Option<Command>) -> Result<Session, Failure> {
     let access = source.access.args(source.reference.transport());
     Session::open(

@@ -16,7 +16,7 @@ use crate::image::opening::{Ahead, Fetched, fetch, fetch_nested, open_session};
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::resolve::{Resolved, Source, resolve};
-use crate::image::retry::repeat;
+use crate::image::retry::{Contact, repeat};
 use crate::image::session::Session;
 use crate::image::stream::BlobReader;
 use crate::progress::Report;
@@ -124,7 +124,8 @@ pub fn open_unknown(reference: &ImageRef, access: &Access, report: &Report) -> R
         let source = Source::find(reference, access, report)?;
         let contact = source.contact();
         let mut ahead = source.must_be_asked().then(|| Ahead::begin(source.clone()));
-        if let Some(ahead) = ahead.take_if(|ahead| ahead.is_direct())
+        // Only a registry's manifests are counted.
+        if let Some(ahead) = ahead.take_if(|a| contact == Contact::First && a.is_direct())
             && let Some(Ok(fetched)) = ahead.fetched()
         {
             let manifest = parse_digest(&fetched.digest)?;

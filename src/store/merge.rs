@@ -291,12 +291,17 @@ fn file_name(path: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests make their own repositories"
+)]
 mod tests {
     use ostree::gio::prelude::Cast;
     use ostree::glib::prelude::ToVariant;
     use ostree::{MutableTree, ObjectType, Repo, RepoFile, RepoMode, gio};
 
     use super::*;
+    use crate::store::repo::CONFIG;
 
     fn entry(path: &str, node: Node) -> Entry {
         let path = path.to_owned();
@@ -475,6 +480,53 @@ mod tests {
         ] {
             let found = format!("{:#}", merged(&[&base, &[upper]]).unwrap_err());
             assert_eq!(found, error);
+        }
+    }
+
+    /// Whatever is laid over a tree whose checksums are known, what is written is what it has become.
+    #[test]
+    fn what_was_reckoned_is_reckoned_again_where_it_changed() {
+        let place = tempfile::tempdir().unwrap();
+        let base = [
+            dir("d", 0o700),
+            file("d/a", "1"),
+            file("d/e/b", "2"),
+            file("other/c", "3"),
+        ];
+        for (at, upper) in [
+            vec![],
+            vec![dir("", 0o700)],
+            vec![dir("d/e", 0o711)],
+            vec![file("d/e/b", "4")],
+            vec![file("d/e/new/f", "4")],
+            vec![gone("d/e/b")],
+            vec![gone("d")],
+            vec![opaque("d/e")],
+            vec![opaque("")],
+            vec![hard("d/h", "other/c")],
+            vec![dir("d/a", 0o755)],
+        ]
+        .iter()
+        .enumerate()
+        {
+            // Each in a repository of its own: nothing is there that was not written.
+            let written = |name: &str, reckoned: bool| {
+                let repo = place.path().join(format!("{at}-{name}"));
+                std::fs::create_dir(&repo).unwrap();
+                std::fs::write(repo.join("config"), CONFIG).unwrap();
+                crate::store::repo::Repo::complete(&repo).unwrap();
+                let objects = Objects::open(&repo).unwrap();
+                let mut tree = Tree::default();
+                tree.apply(&base).unwrap();
+                if reckoned {
+                    tree.reckon().unwrap();
+                }
+                tree.apply(upper).unwrap();
+                let root = tree.write(&objects).unwrap();
+                let read = Tree::read(&objects, root, &mut HashMap::new()).unwrap();
+                (root, show(&read))
+            };
+            assert_eq!(written("reckoned", true), written("fresh", false), "{at}");
         }
     }
 
