@@ -193,15 +193,23 @@ impl Store {
     }
 
     /// The tree of an image, from its layers' entries, which need not be read again; `None` if one is missing.
+    ///
+    /// Only of layers that are on disk: of others it is not known yet whether a power cut has torn them.
     fn tree_ahead(&self, image: &StoredImage) -> Result<Option<Tree>> {
         let mut tree = Tree::default();
         for diff_id in &image.diff_ids {
-            let Some(entries) = self.known_entries(diff_id)? else {
+            let name = refs::name(refs::LAYERS, diff_id);
+            let is_there = refs::resolve(&self.repo, &name)?.is_some();
+            let Some(entries) = is_there
+                .then(|| self.entries_of(&name))
+                .transpose()?
+                .flatten()
+            else {
                 return Ok(None);
             };
             tree.apply(&entries)?;
             let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
-            ahead.insert(diff_id.clone(), entries);
+            ahead.insert(diff_id.clone(), Arc::new(entries));
         }
         Ok(Some(tree))
     }
