@@ -509,7 +509,7 @@ mod tests {
         .iter()
         .enumerate()
         {
-            // Each in a repository of its own: nothing is there that was not written.
+            // Each in a repository of its own, where the base has been written: what is not reckoned again is there.
             let written = |name: &str, reckoned: bool| {
                 let repo = place.path().join(format!("{at}-{name}"));
                 std::fs::create_dir(&repo).unwrap();
@@ -518,6 +518,7 @@ mod tests {
                 let objects = Objects::open(&repo).unwrap();
                 let mut tree = Tree::default();
                 tree.apply(&base).unwrap();
+                tree.write(&objects).unwrap();
                 if reckoned {
                     tree.reckon().unwrap();
                 }
