@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use crate::fidelity;
 use crate::guest::Suite;
 use crate::images;
-use crate::qemu::Computer;
+use crate::qemu::{Computer, RUNTIMES};
 use crate::story::{Story, Told};
 
 /// The stories of this file; they are of the tier `machine`.
@@ -17,11 +17,8 @@ pub(crate) const STORIES: &[Told] = &[
     }),
 ];
 
-/// What runs the early containers, whose names are made of it.
-const RUNTIMES: [&str; 2] = ["crun", "runc"];
-
 /// Makes the machine one whose /var is a disk of its own; no udev runs that would find that, and so its unit must not name
-/// a device. Then it gets its containers, and loses its id.
+/// a device. Then it gets its containers, the early ones named after what runs them, and loses its id.
 const PREPARE: &str = r#"
 mkdir -p "$root"/etc/systemd/system/local-fs.target.requires
 cat >"$root"/etc/systemd/system/var-disk.service <<'UNIT'

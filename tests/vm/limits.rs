@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fidelity;
 use crate::guest::Suite;
-use crate::qemu::Computer;
+use crate::qemu::{Computer, RUNTIMES};
 use crate::story::{Story, Told};
 
 /// The stories of this file; they are of the tier `machine`.
@@ -46,7 +46,7 @@ fn limits(story: &Story, suite: Suite) -> Result<()> {
     let mut machine = Computer::new(story, suite)?;
     machine.prepare(PREPARE)?;
     machine.start()?;
-    for runtime in ["crun", "runc"] {
+    for runtime in RUNTIMES {
         bite(&mut machine, runtime).with_context(|| format!("with {runtime}"))?;
         fidelity::shown(suite, runtime, CHECKS)?;
     }

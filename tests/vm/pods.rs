@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use crate::fidelity;
 use crate::guest::Suite;
 use crate::images;
-use crate::qemu::Computer;
+use crate::qemu::{Computer, RUNTIMES};
 use crate::registry::{self, ADDRESS};
 use crate::story::{Story, Told};
 
@@ -157,7 +157,7 @@ fn pods(story: &Story) -> Result<()> {
         exit 1",
         ADDRESS.replace(':', "/")
     ))?;
-    for runtime in ["crun", "runc"] {
+    for runtime in RUNTIMES {
         tell(&mut machine, runtime).with_context(|| format!("with {runtime}"))?;
         fidelity::shown(Suite::Trixie, runtime, CHECKS)?;
     }

@@ -21,6 +21,9 @@ use crate::guest::Suite;
 use crate::story::Story;
 use crate::{host, images};
 
+/// What runs containers in a machine: its own kernel lets Debian 12's crun work too.
+pub(crate) const RUNTIMES: [&str; 2] = ["crun", "runc"];
+
 /// What a boot takes at most where nothing much is to be started.
 const BOOT: Duration = Duration::from_mins(4);
 
