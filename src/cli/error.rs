@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::cli::output::plain;
 use crate::hint;
 use crate::ops::chain;
 use crate::ops::exec::CannotRun;
@@ -81,9 +82,9 @@ impl Failure {
             eprintln!("{line}");
             return ExitCode::from(self.exit);
         }
-        eprintln!("error: {}", self.error);
+        eprintln!("error: {}", plain::with_quotes(&self.error));
         for hint in &self.hints {
-            eprintln!("hint: {hint}");
+            eprintln!("hint: {}", plain::line(hint));
         }
         ExitCode::from(self.exit)
     }

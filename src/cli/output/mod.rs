@@ -1,6 +1,7 @@
 //! Stdout is data: a table for people, or the outcome as JSON. Stderr is progress, notes and errors.
 
 pub(crate) mod json;
+pub(crate) mod plain;
 pub(crate) mod progress;
 pub(crate) mod stream;
 pub(crate) mod table;
@@ -36,7 +37,7 @@ impl Output {
             json.push('\n');
             json
         } else {
-            text(outcome)
+            plain::lines(&text(outcome)).into_owned()
         };
         write(&shown)
     }

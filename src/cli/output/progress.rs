@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::cli::output::plain;
 use crate::cli::output::stream::Stream;
 use crate::cli::output::table::short;
 use crate::progress::{Event, Report};
@@ -42,7 +43,7 @@ fn drawing() -> Report {
 /// An event as a plain line; bytes that trickle in are none.
 fn line(event: &Event) -> Option<String> {
     Some(match event {
-        Event::Step(text) => text.clone(),
+        Event::Step(text) => plain::line(text).into_owned(),
         Event::LayerBegin { digest, size } => {
             format!("fetching layer {} ({})", short(digest), bytes(*size))
         }
@@ -51,7 +52,7 @@ fn line(event: &Event) -> Option<String> {
         | Event::CheckBytes { .. }
         | Event::CheckDone => return None,
         Event::LayerDone { digest } => format!("stored layer {}", short(digest)),
-        Event::Note(text) => format!("note: {text}"),
+        Event::Note(text) => format!("note: {}", plain::line(text)),
     })
 }
 
@@ -147,6 +148,10 @@ mod tests {
             "fetching layer sha256:0123456789ab (3.0 MiB)"
         );
         assert_eq!(line(&Event::Note("x".to_owned())).unwrap(), "note: x");
+        assert_eq!(
+            line(&Event::Note("x\nhint: \u{1b}[2J".to_owned())).unwrap(),
+            r"note: x\nhint: \u{1b}[2J"
+        );
         assert_eq!(bytes(12), "12 B");
         assert_eq!(bytes(5 << 30), "5.0 GiB");
     }

@@ -1,16 +1,22 @@
 //! Columns for people.
 
+use crate::cli::output::plain;
+
 /// Rows under a header, each column as wide as its widest cell.
 pub(crate) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = header.map(str::len);
-    for row in rows {
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| plain::line(cell).into_owned()))
+        .collect();
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     let header = header.map(str::to_owned);
-    for row in std::iter::once(&header).chain(rows) {
+    for row in std::iter::once(&header).chain(&rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
             let padding = width - cell.chars().count() + 2;
@@ -32,7 +38,9 @@ pub(crate) fn short(digest: &str) -> &str {
 
 /// A line of what is known of one thing: its name, in a column of its own, and its value.
 pub(crate) fn field(name: &str, value: &str) -> String {
-    format!("  {name:<12}{value}").trim_end().to_owned()
+    format!("  {name:<12}{}", plain::line(value))
+        .trim_end()
+        .to_owned()
 }
 
 /// The text, or a dash for none.
