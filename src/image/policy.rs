@@ -3,6 +3,8 @@
 //! Before skopeo 1.14 the image proxy opens images without asking the policy (containers/skopeo#2029); Debian 12 has
 //! 1.9. There the policy's answer is worked out here, as far as it is "accept" or "reject"; one that asks for a
 //! signature is refused, for nothing would check it.
+//!
+//! No skopeo is asked about an image that the store has: what the policy rejects is refused here in any case.
 #![expect(
     clippy::disallowed_methods,
     reason = "the policy is the one of this host, as skopeo reads it, whatever --root says"
@@ -32,6 +34,9 @@ pub(crate) const MISSING: &str = "install the package with the signature policy 
 /// The remedy for a refusal.
 pub(crate) const REFUSED: &str = "the signature policy in /etc/containers/policy.json does not allow this image: see containers-policy.json(5)";
 
+/// The kind of a requirement that nothing meets.
+const REJECT: &str = "reject";
+
 #[derive(Deserialize)]
 struct Policy {
     default: Vec<Requirement>,
@@ -45,18 +50,21 @@ struct Requirement {
     kind: String,
 }
 
-/// Applies the host's policy as far as the installed skopeo does not.
+/// Applies the host's policy: what it rejects is refused, whether or not skopeo would be asked for it, since an image
+/// that the store has is not; the rest as far as the installed skopeo does not.
 ///
 /// Which skopeo there is matters only where more is asked than yes or no: asking it costs as much as a request.
 pub(crate) fn check(reference: &ImageRef) -> Result<()> {
+    let mut rejected = false;
     let judged = read().and_then(|(path, policy)| {
+        rejected = asks(reference, &policy).any(|kind| kind == REJECT);
         judge(reference, &policy)
             .with_context(|| format!("applying the signature policy `{}`", path.display()))
     });
     let Err(error) = judged else {
         return Ok(());
     };
-    if number(&version()?) >= ENFORCING {
+    if !rejected && number(&version()?) >= ENFORCING {
         return Ok(());
     }
     Err(error)
@@ -108,18 +116,24 @@ fn number(version: &str) -> (u32, u32) {
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
-fn judge(reference: &ImageRef, policy: &Policy) -> Result<()> {
+/// The kinds of what the policy asks of the reference.
+fn asks<'a>(reference: &ImageRef, policy: &'a Policy) -> impl Iterator<Item = &'a str> {
     let transport = reference.transport_name();
     let section = policy.transports.get(transport);
     let found = section.and_then(|section| scopes(reference).iter().find_map(|s| section.get(s)));
     let applied = found.unwrap_or(&policy.default);
-    if applied.is_empty() {
+    applied.iter().map(|requirement| requirement.kind.as_str())
+}
+
+fn judge(reference: &ImageRef, policy: &Policy) -> Result<()> {
+    let mut asked = asks(reference, policy).peekable();
+    if asked.peek().is_none() {
         bail!("it has a rule without requirements");
     }
-    for requirement in applied {
-        match requirement.kind.as_str() {
+    for kind in asked {
+        match kind {
             "insecureAcceptAnything" => {}
-            "reject" => {
+            REJECT => {
                 return Err(anyhow::anyhow!("`{reference}` is rejected by policy")).hint(REFUSED);
             }
             kind => {

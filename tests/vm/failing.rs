@@ -29,6 +29,7 @@ fn failing(story: &Story, suite: Suite) -> Result<()> {
         entries.push(waits_for_one_that_fails(&guest)?);
     }
     entries.push(is_masked(&guest)?);
+    is_rejected(&guest)?;
     entries.append(&mut changed(&guest)?);
     if suite == Suite::Trixie {
         page::settle("A service that does not come up", &entries).map_err(Error::msg)?;
@@ -183,6 +184,23 @@ fn is_masked(guest: &Guest) -> Result<Entry> {
         "It is installed already, and an operator has masked its unit. It stays as it is.",
         &said,
     ))
+}
+
+/// What the signature policy rejects is not installed, also when the store has it from before.
+fn is_rejected(guest: &Guest) -> Result<()> {
+    let image = product::image("payload");
+    product::does(guest, &["pull", &image])?;
+    let policy = "/etc/containers/policy.json";
+    guest.ok(&["cp", policy, "/run/policy.json"])?;
+    guest.write(policy, r#"{"default":[{"type":"reject"}]}"#)?;
+    product::refuses(
+        guest,
+        &["install", &image],
+        &[&format!("`{image}` is rejected by policy")],
+    )?;
+    guest.ok(&["mv", "/run/policy.json", policy])?;
+    product::does(guest, &["images", "remove", &image])?;
+    Ok(())
 }
 
 /// An update and a rollback that fail: what ran before runs again.
