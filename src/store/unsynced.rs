@@ -1,9 +1,10 @@
 //! What is not on disk yet: objects are written without waiting for the disk, and one wait comes before the refs.
 //!
 //! Until then a layer that is complete has a ref below `bedplate/pending/`, and the repository has the file `unsynced`
-//! with the boot's id. A command that was killed has lost nothing: its pages are still there, and whoever comes next
-//! in the same boot takes its layers as they are. After a power cut an object may be torn, but then nothing that is
-//! on disk refers to it: all that no ref names goes before anything is written again.
+//! with the boot's id and that of the mount. A command that was killed has lost nothing: its pages are still there, and
+//! whoever comes next in the same boot takes its layers as they are. After a power cut, or when a disk had gone and was
+//! mounted anew, an object may be torn, but then nothing that is on disk refers to it: all that no ref names goes before
+//! anything is written again.
 #![expect(
     clippy::disallowed_methods,
     reason = "the store owns what lies in its own private directories"
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use containers_image_proxy::oci_spec::image::Digest;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::store::object::Object;
 use crate::store::refs::{self, LAYERS, Next, PENDING};
@@ -29,16 +31,16 @@ impl Store {
     /// Before anything is written.
     pub(crate) fn begin(&self) -> Result<()> {
         let beginning = || format!("preparing the store `{}`", self.path.display());
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let here = here(&self.path);
         match fs::read_to_string(self.mark()) {
-            Ok(found) if found == boot && !boot.is_empty() => return Ok(()),
+            Ok(found) if here.as_ref() == Some(&found) => return Ok(()),
             Ok(_) => self.forget_torn().with_context(beginning)?,
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error).with_context(beginning),
         }
         let mark = || -> std::io::Result<()> {
             let mut file = fs::File::create(self.mark())?;
-            file.write_all(boot.as_bytes())?;
+            file.write_all(here.unwrap_or_default().as_bytes())?;
             file.sync_all()?;
             fs::File::open(&self.path)?.sync_all()
         };
@@ -93,4 +95,12 @@ impl Store {
     fn mark(&self) -> PathBuf {
         self.path.join(MARK)
     }
+}
+
+/// This boot, and this mount of the file system on which the repository lies; `None` if the kernel does not say.
+fn here(repo: &Path) -> Option<String> {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let found = statx(CWD, repo, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
+    let says = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+    says.then(|| format!("{} {}\n", boot.trim(), found.stx_mnt_id))
 }
