@@ -9,6 +9,7 @@ use containers_image_proxy::oci_spec::image::Digest;
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::image::resolve::Resolved;
+use crate::store::object::Sum;
 use crate::store::{Store, StoredImage, refs};
 
 impl Store {
@@ -124,7 +125,12 @@ impl Store {
         let looking = || "looking for images".to_owned();
         let refs = refs::list(&self.repo, Some(kind));
         let mut images = Vec::new();
-        for commit in refs.with_context(looking)?.into_values() {
+        for (name, commit) in refs.with_context(looking)? {
+            if Sum::parse(&commit).is_err() {
+                // What a disk has damaged is told, and mended, by verify and repair.
+                tracing::warn!("the ref `{name}` names no commit");
+                continue;
+            }
             images.extend(self.image_of(&commit).with_context(looking)?);
         }
         Ok(images)

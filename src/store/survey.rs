@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::root::{Kind, Link, Root};
+use crate::store::object::Sum;
 use crate::store::reach::{Objects, Reached};
 use crate::store::refs::{self, IMAGES, KEPT, LAYERS, PENDING, digest};
 use crate::store::repo::Repo;
@@ -97,8 +98,10 @@ impl<'a> Survey<'a> {
             let kept = self.images.iter_mut().find(|image| image.digest == digest);
             if let Some(image) = kept {
                 image.kept = true;
-                // Another commit, if it was asked for by another reference since.
-                self.objects.reach(commit, &mut image.reached);
+                // Another commit, if it was asked for by another reference since. A ref that names none keeps it too.
+                if Sum::parse(commit).is_ok() {
+                    self.objects.reach(commit, &mut image.reached);
+                }
             } else {
                 let image = self.image(digest, commit);
                 self.images.push(Image {
