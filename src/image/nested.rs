@@ -1,5 +1,6 @@
 //! Indexes that list indexes, which skopeo's proxy does not open: the way down to a manifest is found here.
 
+use std::cell::Cell;
 use std::io::Read;
 
 use containers_image_proxy::oci_spec::image::{Descriptor, ImageIndex, MediaType};
@@ -12,6 +13,12 @@ use crate::image::session::Session;
 
 /// How many indexes may lie one in another.
 const DEPTH: u32 = 8;
+
+/// How many of them are read: in a registry each costs a request and a skopeo.
+const MOST: u32 = 100;
+
+/// Bytes of a manifest, an index or a config: as many as skopeo takes of a registry.
+const LONGEST: u64 = 4 * 1024 * 1024;
 
 /// What lies at the end of the way.
 pub(crate) enum Found {
@@ -30,9 +37,17 @@ pub(crate) fn find(resolved: &Resolved, session: &Session) -> Result<Option<Foun
     if !index.manifests().iter().any(is_index) {
         return Ok(None);
     }
-    let read = |descriptor: &Descriptor| match source.reference.transport() {
-        Transport::Docker => source.pinned(descriptor.digest()).inspect(),
-        _ => blob(session, descriptor),
+    let count = Cell::new(0);
+    let read = |descriptor: &Descriptor| {
+        count.set(count.get() + 1);
+        if count.get() > MOST {
+            let text = format!("it lists more than {MOST} indexes");
+            return Err(Failure::Speech(text));
+        }
+        match source.reference.transport() {
+            Transport::Docker => source.pinned(descriptor.digest()).inspect(),
+            _ => blob(session, descriptor),
+        }
     };
     let found = descend(&index, &source.access.platform, &read, DEPTH)?;
     Ok(found.map(|manifest| match source.reference.transport() {
@@ -84,6 +99,11 @@ fn named(index: &ImageIndex) -> Vec<String> {
 
 /// A blob as text; its size and digest are verified.
 pub(crate) fn blob(session: &Session, descriptor: &Descriptor) -> Result<String, Failure> {
+    if descriptor.size() > LONGEST {
+        let (digest, size) = (descriptor.digest(), descriptor.size());
+        let text = format!("{digest} has {size} bytes, more than any manifest or config");
+        return Err(Failure::Speech(text));
+    }
     let mut blob = session.blob(descriptor)?;
     let mut text = String::new();
     let read = blob.read_to_string(&mut text);

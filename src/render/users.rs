@@ -6,6 +6,9 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::root::Root;
 
+/// Bytes that each of the two files may have.
+const LONGEST: u64 = 4 * 1024 * 1024;
+
 /// The users and groups of a rootfs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Users {
@@ -48,7 +51,7 @@ impl Users {
     pub fn of(root: &Root) -> Result<Self> {
         let text = |path: &str| -> Result<String> {
             let content = root
-                .read(path)
+                .read_at_most(path, LONGEST)
                 .with_context(|| format!("reading `{path}` of the image"))?;
             // Comment fields may be in any encoding; names and numbers are not touched by the replacement.
             Ok(String::from_utf8_lossy(&content.unwrap_or_default()).into_owned())
@@ -187,5 +190,13 @@ mod tests {
         let users = Users::read(dir.path()).unwrap();
         assert_eq!(users.identity("app").unwrap().uid, 7);
         assert!(users.identity("daemon").is_err());
+
+        let long = vec![b'\n'; 4 * 1024 * 1024 + 1];
+        std::fs::write(dir.path().join("etc/group"), long).unwrap();
+        let error = Users::read(dir.path()).unwrap_err();
+        assert_eq!(
+            error.root_cause().to_string(),
+            "it has more than 4194304 bytes"
+        );
     }
 }

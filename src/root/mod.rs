@@ -16,7 +16,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -99,6 +99,11 @@ impl Root {
 
     /// The file's content, links followed inside the root; a file that is not there is `None`.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>> {
+        self.read_at_most(path, u64::MAX)
+    }
+
+    /// As [`Root::read`]; one of more than `most` bytes is an error.
+    pub fn read_at_most(&self, path: impl AsRef<Path>, most: u64) -> Result<Option<Vec<u8>>> {
         let path = path.as_ref();
         let reading = || format!("reading `{}`", path.display());
         let fd = match self.open_at(path, OFlags::RDONLY | OFlags::CLOEXEC) {
@@ -108,8 +113,12 @@ impl Root {
         };
         let mut content = Vec::new();
         File::from(fd)
+            .take(most.saturating_add(1))
             .read_to_end(&mut content)
             .with_context(reading)?;
+        if content.len() as u64 > most {
+            return Err(anyhow!("it has more than {most} bytes")).with_context(reading);
+        }
         Ok(Some(content))
     }
 

@@ -15,7 +15,7 @@ use crate::store::gvariant::{Tuples, dict, frame, pad, string, tuple};
 use crate::store::layer::Layer;
 use crate::store::list;
 use crate::store::merge::Tree;
-use crate::store::object::{Kind, Meta, Sum, dirmeta};
+use crate::store::object::{Kind, Sum, dirmeta};
 use crate::store::objects::Objects;
 use crate::store::tree::Root;
 
@@ -83,14 +83,8 @@ pub(crate) fn layer(objects: &Objects, layer: &Layer, diff_id: &Digest) -> Resul
         tree: held.write(objects)?,
         meta,
     };
-    let list = Meta {
-        uid: 0,
-        gid: 0,
-        mode: FileType::RegularFile.as_raw_mode() | 0o600,
-        xattrs: Vec::new(),
-        target: None,
-    };
-    let list = objects.write(&list, &list::serialize(diff_id.as_ref(), &layer.entries)?)?;
+    let list = list::serialize(diff_id.as_ref(), &layer.entries)?;
+    let list = objects.write(&list::meta(), &list)?;
     let mut top = Names::default();
     top.file(ENTRIES, list);
     top.dir(OBJECTS, held);

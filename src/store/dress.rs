@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::fs::{self, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
 
 use crate::store::object::Meta;
 
@@ -29,8 +30,19 @@ pub(crate) fn dress(at: impl AsFd, owner: Option<(Uid, Gid)>, meta: &Meta) -> io
         fs::fchown(&at, Some(uid), Some(gid))?;
     }
     for (name, value) in &meta.xattrs {
-        fs::fsetxattr(&at, name.as_slice(), value, XattrFlags::empty())?;
+        fs::fsetxattr(&at, name.as_slice(), value, XattrFlags::empty())
+            .map_err(|errno| refused(name, value, errno))?;
     }
     fs::fchmod(&at, Mode::from_raw_mode(meta.mode))?;
     Ok(fs::futimens(&at, &EPOCH)?)
+}
+
+/// What the error says of an attribute that the file system does not take.
+pub(crate) const SETTING: &str = "setting the extended attribute";
+
+/// By its number alone it would be taken for another fault: ext4 says that it has no room, whatever is free.
+fn refused(name: &[u8], value: &[u8], errno: Errno) -> io::Error {
+    let (name, size) = (String::from_utf8_lossy(name), value.len());
+    let text = format!("{SETTING} `{name}` of {size} bytes: {errno}");
+    io::Error::new(errno.kind(), text)
 }

@@ -168,6 +168,24 @@ impl Attributes {
     }
 }
 
+impl Entry {
+    /// About how many bytes it takes while it is in memory.
+    pub(crate) fn memory(&self) -> usize {
+        let (text, xattrs) = match &self.node {
+            Node::Dir(attributes) | Node::File { attributes, .. } => (0, &attributes.xattrs[..]),
+            Node::Symlink {
+                target, attributes, ..
+            } => (target.len(), &attributes.xattrs[..]),
+            Node::Hardlink { target } => (target.len(), &[][..]),
+            Node::Whiteout | Node::Opaque => (0, &[][..]),
+        };
+        let xattrs = xattrs.iter();
+        let xattrs =
+            xattrs.map(|(name, value)| size_of::<(String, String)>() + name.len() + value.len());
+        size_of::<Self>() + self.path.len() + text + xattrs.sum::<usize>()
+    }
+}
+
 impl Node {
     /// What its object is, for what has one.
     pub(crate) fn meta(&self) -> Result<Option<Meta>> {

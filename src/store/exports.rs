@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tempfile::TempDir;
 
 use crate::store::object::{Kind, Meta, Sum, relative_path};
@@ -38,6 +38,15 @@ enum Lookup {
 struct Count {
     bytes: u64,
     entries: u64,
+}
+
+impl Count {
+    fn check(&self) -> Result<()> {
+        if self.bytes > BYTES_MAX || self.entries > ENTRIES_MAX {
+            bail!("it is larger than a contract can be");
+        }
+        Ok(())
+    }
 }
 
 impl Store {
@@ -74,6 +83,10 @@ impl Store {
         for path in ["etc/passwd", "etc/group"] {
             let copying = || format!("reading `/{path}` of `{}`", image.reference);
             if let Some(Lookup::File(object, _)) = self.lookup(image, path).with_context(copying)? {
+                let size = fs::metadata(&object).with_context(copying)?.len();
+                if size > BYTES_MAX {
+                    return Err(anyhow!("it has {size} bytes")).with_context(copying);
+                }
                 let to = private.path().join(path);
                 fs::copy(&object, to).with_context(copying)?;
             }
@@ -148,6 +161,7 @@ impl Store {
     fn copy_dir(&self, dir: Root, at: &Path, count: &mut Count) -> Result<()> {
         let names = self.names(dir)?;
         count.entries += (names.files.len() + names.dirs.len()) as u64;
+        count.check()?;
         fs::create_dir(at)?;
         for (name, sum) in &names.files {
             self.copy_object(sum, &at.join(name), count)
@@ -166,9 +180,7 @@ impl Store {
         let object = self.objects.path().join(object);
         let meta = Meta::of(&object)?;
         count.bytes += fs::symlink_metadata(&object)?.len();
-        if count.bytes > BYTES_MAX || count.entries > ENTRIES_MAX {
-            bail!("it is larger than a contract can be");
-        }
+        count.check()?;
         if let Some(target) = &meta.target {
             symlink(target, at)?;
             return Ok(lchown(at, Some(meta.uid), Some(meta.gid))?);

@@ -13,6 +13,7 @@ use crate::image::remote::RemoteImage;
 use crate::image::retry::with_retries;
 use crate::progress::{Event, Report};
 use crate::store::layer::{self, Elsewhere, Layer};
+use crate::store::limits::Limits;
 use crate::store::objects::{Objects, Writing};
 use crate::store::queue::{Queue, with_writers};
 
@@ -28,8 +29,8 @@ pub(crate) struct Wanted<'a> {
 /// What fetching needs.
 pub(crate) struct Fetch<'a> {
     pub(crate) image: &'a RemoteImage,
-    /// Bytes that a layer may have when it is unpacked.
-    pub(crate) limit: u64,
+    /// What the layers may ask for.
+    pub(crate) limits: Limits,
     pub(crate) report: &'a Report,
 }
 
@@ -117,7 +118,7 @@ impl Fetch<'_> {
             report: self.report,
             stopped,
         };
-        let read = layer::read(queue, counted, layer.diff_id, self.limit);
+        let read = layer::read(queue, counted, layer.diff_id, &self.limits);
         match read {
             Err(error) if error.is::<Writing>() || error.is::<Elsewhere>() => Err(error),
             // Bytes that make no sense are most often not the layer's bytes: skopeo's verdict on them comes first.

@@ -12,10 +12,12 @@ use containers_image_proxy::oci_spec::image::{Descriptor, Digest};
 use crate::hint::Hinted;
 use crate::image::remote::RemoteImage;
 use crate::progress::{Event, Report};
+use crate::store::dress::SETTING;
 use crate::store::entry::Entry;
 use crate::store::fetch::{Fetch, Wanted, label};
 use crate::store::inflate::{OVER_LIMIT, check_media_type};
 use crate::store::layer::SPARSE;
+use crate::store::limits::Limits;
 use crate::store::merge::Tree;
 use crate::store::{Begun, Checkout, Store, StoredImage, commit, metadata, refs};
 
@@ -170,7 +172,7 @@ impl Store {
     fn fetch(&self, layers: &mut Layers, report: &Report) -> Result<()> {
         let fetch = Fetch {
             image: layers.image,
-            limit: self.settings.layer_limit,
+            limits: Limits::new(self.settings.layer_limit),
             report,
         };
         let lists = &mut layers.lists;
@@ -194,7 +196,11 @@ impl Store {
                 .chain()
                 .any(|cause| cause.to_string().contains(needle))
         };
-        let hint = if says("No space left on device") || says("min-free-space") {
+        let hint = if says(SETTING) {
+            "the store's file system must take it: ext4 has less than a block, mostly 4096 bytes, for all attributes of a \
+             file, unless it was made with `-O ea_inode`; XFS and Btrfs have more"
+                .to_owned()
+        } else if says("No space left on device") {
             self.free_space()
         } else if says(OVER_LIMIT) {
             "if the image is meant to be so large, raise `layer_limit` in `[store]` of bedplate.toml"

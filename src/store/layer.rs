@@ -11,6 +11,7 @@ use crate::hash::hex;
 use crate::store::archive::{Archive, Content, Member};
 use crate::store::entry::{self, Attributes, Entry, Meaning, Node, clean_path};
 use crate::store::inflate::{Hashed, inflate};
+use crate::store::limits::{Held, Limits};
 use crate::store::object::{CHUNK, Meta, SELINUX, Sum};
 use crate::store::queue::{self, Job, Queue};
 
@@ -20,8 +21,8 @@ const SMALL: u64 = 1024 * 1024;
 /// Pieces of a large file that wait for their writer.
 const PIECES: usize = 4;
 
-/// How many entries a layer may have: each costs memory until the image is put together.
-const MOST_ENTRIES: usize = 4_000_000;
+/// The most that Linux takes as the value of an extended attribute, xattr(7).
+const LONGEST_XATTR: usize = 64 * 1024;
 
 /// What the error of a layer with a file in one of tar's sparse forms says: they are not read.
 pub(crate) const SPARSE: &str = "sparse files are not supported";
@@ -46,20 +47,30 @@ pub(crate) struct Layer {
 
 /// Reads a layer's blob to its end, hands its files to the writers, waits for them, and checks the diff_id.
 ///
-/// A layer that unpacks to more than `limit` bytes is refused.
-pub(crate) fn read(queue: &Queue, blob: impl Read, diff_id: &Digest, limit: u64) -> Result<Layer> {
+/// A layer that asks for more than the limits is refused.
+pub(crate) fn read(
+    queue: &Queue,
+    blob: impl Read,
+    diff_id: &Digest,
+    limits: &Limits,
+) -> Result<Layer> {
     // Hashed in large pieces, whatever the archive's headers ask for.
-    let stream = BufReader::with_capacity(CHUNK, Hashed::new(inflate(blob)?, diff_id, limit)?);
+    let hashed = Hashed::new(inflate(blob)?, diff_id, limits.layer())?;
+    let stream = BufReader::with_capacity(CHUNK, hashed);
     let mut archive = Archive::new(stream);
     let (done, written) = channel();
     let mut reading = Reading {
         queue,
         done,
+        held: limits.list(),
         layer: Layer::default(),
     };
     let read = reading.all(&mut archive);
     let Reading {
-        done, mut layer, ..
+        done,
+        held,
+        mut layer,
+        ..
     } = reading;
     drop(done);
     // What cannot be written is told before what cannot be read: that may be the reason.
@@ -73,6 +84,7 @@ pub(crate) fn read(queue: &Queue, blob: impl Read, diff_id: &Digest, limit: u64)
     }
     read?;
     archive.into_inner().into_inner().verify()?;
+    held.keep();
     Ok(layer)
 }
 
@@ -80,6 +92,8 @@ pub(crate) fn read(queue: &Queue, blob: impl Read, diff_id: &Digest, limit: u64)
 struct Reading<'a> {
     queue: &'a Queue,
     done: Sender<(usize, Result<Sum>)>,
+    /// What `layer` takes.
+    held: Held<'a>,
     layer: Layer,
 }
 
@@ -94,15 +108,13 @@ impl Reading<'_> {
 
     fn add(&mut self, member: &Member, content: Content<impl BufRead>) -> Result<()> {
         let place = self.layer.entries.len();
-        if place == MOST_ENTRIES {
-            bail!("the layer has more than {MOST_ENTRIES} entries");
-        }
         let (path, node) = match entry::meaning(clean_path(&member.path)?)? {
             Meaning::Nothing => return Ok(()),
             Meaning::Whiteout(path) => (path, Node::Whiteout),
             Meaning::Opaque(path) => (path, Node::Opaque),
             Meaning::Plain(path) => {
                 let Some(node) = node(member)? else {
+                    self.held.add(size_of::<String>() + path.len())?;
                     self.layer.skipped.push(path);
                     return Ok(());
                 };
@@ -110,7 +122,9 @@ impl Reading<'_> {
             }
         };
         let meta = node.meta()?;
-        self.layer.entries.push(Entry { path, node });
+        let entry = Entry { path, node };
+        self.held.add(entry.memory())?;
+        self.layer.entries.push(entry);
         match meta {
             Some(meta) if meta.target.is_none() => self.file(place, meta, member.size, content),
             Some(meta) => self.put(place, meta, queue::Content::Whole(Vec::new())),
@@ -223,6 +237,9 @@ fn attributes(member: &Member) -> Result<Attributes> {
         if name.is_empty() || name.contains('\0') {
             bail!("the name of an extended attribute is malformed");
         }
+        if value.len() > LONGEST_XATTR {
+            bail!("its extended attribute `{name}` is longer than Linux allows");
+        }
         xattrs.push((name.to_owned(), hex(value)));
     }
     Ok(Attributes {
@@ -258,7 +275,8 @@ mod tests {
     fn read_blob(blob: &[u8], diff_id: &str) -> Result<Layer> {
         let (_dir, objects) = repo();
         let diff_id = Digest::from_str(diff_id).unwrap();
-        let layer = with_writers(&objects, 2, |queue| read(queue, blob, &diff_id, u64::MAX))?;
+        let limits = Limits::new(u64::MAX);
+        let layer = with_writers(&objects, 2, |queue| read(queue, blob, &diff_id, &limits))?;
         Tree::default().apply(&layer.entries)?;
         commit::layer(&objects, &layer, &diff_id)?;
         Ok(layer)

@@ -3,10 +3,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use openssl::sha::Sha256;
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
+use crate::hint::Hinted;
 use crate::store::entry::Entry;
+use crate::store::object::{Meta, Sum};
 
 /// The format this build writes; a layer stored in another one is imported again.
 pub(crate) const FORMAT: u32 = 2;
@@ -16,6 +20,26 @@ struct Header {
     format: u32,
     diff_id: String,
     entries: usize,
+}
+
+/// What the list is as a file of the repository.
+pub(crate) fn meta() -> Meta {
+    Meta::plain(0, 0, FileType::RegularFile.as_raw_mode() | 0o600)
+}
+
+/// Refuses bytes that are not those of this object: what is made of a damaged list would be whole by all that can be
+/// asked of it later.
+pub(crate) fn check(bytes: &[u8], object: Sum) -> Result<()> {
+    let mut hasher = Sha256::new();
+    hasher.update(&meta().header());
+    hasher.update(bytes);
+    if Sum::hashed(hasher) == object {
+        return Ok(());
+    }
+    Err(anyhow!("the object {object} is damaged")).hint(
+        "`bedplate repair` brings it back; if no container is installed from the image that it belongs to, \
+         `bedplate images remove IMAGE` and `bedplate prune`, then pull that again",
+    )
 }
 
 /// The entries as bytes.
@@ -63,7 +87,6 @@ pub(crate) fn deserialize(bytes: &[u8], at: &Path) -> Result<Option<Vec<Entry>>>
 mod tests {
     use super::*;
     use crate::store::entry::{Attributes, Node};
-    use crate::store::object::Sum;
 
     #[test]
     fn entries_survive_their_form() {

@@ -10,25 +10,34 @@ use crate::store::object::{Kind, Sum};
 use crate::store::objects::Objects;
 use crate::store::tree::{self, Root};
 
+/// How many directories an image may have that no entry of its layers names, only the paths below them: a path of a few
+/// bytes can imply hundreds.
+const MOST_IMPLIED: usize = 100_000;
+
 /// A directory of the merged image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tree {
     pub(crate) attributes: Attributes,
     pub(crate) children: BTreeMap<String, Child>,
-    reckoned: Reckoned,
+    aside: Aside,
 }
 
-/// The checksum of a directory's names, if it is known; that makes it no other directory.
+/// What is known of a directory beside what it is: that makes it no other directory.
 #[derive(Debug, Clone, Default)]
-struct Reckoned(Option<Sum>);
+struct Aside {
+    /// The checksum of its names.
+    reckoned: Option<Sum>,
+    /// Of the root: how many directories below it were made because a path implied them.
+    implied: usize,
+}
 
-impl PartialEq for Reckoned {
+impl PartialEq for Aside {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Reckoned {}
+impl Eq for Aside {}
 
 /// What is in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +70,7 @@ impl Default for Tree {
                 ..Attributes::default()
             },
             children: BTreeMap::new(),
-            reckoned: Reckoned::default(),
+            aside: Aside::default(),
         }
     }
 }
@@ -93,7 +102,10 @@ impl Tree {
         Ok(Self {
             attributes,
             children,
-            reckoned: Reckoned(Some(dir.tree)),
+            aside: Aside {
+                reckoned: Some(dir.tree),
+                implied: 0,
+            },
         })
     }
 
@@ -107,17 +119,19 @@ impl Tree {
             };
             hidden.with_context(|| format!("the whiteout of `{}`", entry.path))?;
         }
+        let mut implied = self.aside.implied;
         for entry in entries {
-            self.put(entry)
+            self.put(entry, &mut implied)
                 .with_context(|| format!("entry `{}`", entry.path))?;
         }
+        self.aside.implied = implied;
         Ok(())
     }
 
-    fn put(&mut self, entry: &Entry) -> Result<()> {
+    fn put(&mut self, entry: &Entry, implied: &mut usize) -> Result<()> {
         let child = match &entry.node {
             Node::Whiteout | Node::Opaque => return Ok(()),
-            Node::Dir(attributes) => return self.put_dir(&entry.path, attributes),
+            Node::Dir(attributes) => return self.put_dir(&entry.path, attributes, implied),
             Node::File { object, .. } => Child::File(*object),
             Node::Symlink { object, .. } => Child::Symlink(*object),
             Node::Hardlink { target } => match self.linked(target) {
@@ -128,17 +142,17 @@ impl Tree {
         let Some(name) = file_name(&entry.path) else {
             bail!("the root must be a directory");
         };
-        let dir = self.dir_for(&entry.path)?;
+        let dir = self.dir_for(&entry.path, implied)?;
         dir.children.insert(name.to_owned(), child);
         Ok(())
     }
 
-    fn put_dir(&mut self, path: &str, attributes: &Attributes) -> Result<()> {
+    fn put_dir(&mut self, path: &str, attributes: &Attributes, implied: &mut usize) -> Result<()> {
         let Some(name) = file_name(path) else {
             self.attributes = attributes.clone();
             return Ok(());
         };
-        let children = &mut self.dir_for(path)?.children;
+        let children = &mut self.dir_for(path, implied)?.children;
         if let Some(Child::Dir(dir)) = children.get_mut(name) {
             dir.attributes = attributes.clone();
             return Ok(());
@@ -146,20 +160,26 @@ impl Tree {
         let dir = Tree {
             attributes: attributes.clone(),
             children: BTreeMap::new(),
-            reckoned: Reckoned::default(),
+            aside: Aside::default(),
         };
         children.insert(name.to_owned(), Child::Dir(dir));
         Ok(())
     }
 
-    /// The directory that holds `path`; missing ones are made.
-    fn dir_for(&mut self, path: &str) -> Result<&mut Tree> {
+    /// The directory that holds `path`; missing ones are made, and counted.
+    fn dir_for(&mut self, path: &str, implied: &mut usize) -> Result<&mut Tree> {
         let mut dir = self;
         let mut at = 0;
         for part in parts(parent(path)) {
             at += part.len() + 1;
-            dir.reckoned = Reckoned::default();
+            dir.aside.reckoned = None;
             if !dir.children.contains_key(part) {
+                *implied += 1;
+                if *implied > MOST_IMPLIED {
+                    bail!(
+                        "the image has more than {MOST_IMPLIED} directories that only paths imply"
+                    );
+                }
                 let made = Child::Dir(Tree::default());
                 dir.children.insert(part.to_owned(), made);
             }
@@ -171,7 +191,7 @@ impl Tree {
                 Some(Child::File(_)) | None => bail!("its parent `{}` is a file", &path[..at - 1]),
             };
         }
-        dir.reckoned = Reckoned::default();
+        dir.aside.reckoned = None;
         Ok(dir)
     }
 
@@ -179,14 +199,14 @@ impl Tree {
     fn dir(&mut self, path: &str) -> Result<Option<&mut Tree>> {
         let mut dir = self;
         for part in parts(path) {
-            dir.reckoned = Reckoned::default();
+            dir.aside.reckoned = None;
             dir = match dir.children.get_mut(part) {
                 Some(Child::Dir(dir)) => dir,
                 Some(Child::Symlink(_)) => bail!("`{part}` in it is a symbolic link"),
                 Some(Child::File(_)) | None => return Ok(None),
             };
         }
-        dir.reckoned = Reckoned::default();
+        dir.aside.reckoned = None;
         Ok(Some(dir))
     }
 
@@ -239,7 +259,7 @@ impl Tree {
         };
         known.insert(self.attributes.clone(), meta);
         let tree = Sum::of(&names.bytes());
-        self.reckoned.0 = Some(tree);
+        self.aside.reckoned = Some(tree);
         Ok(Root { tree, meta })
     }
 
@@ -261,7 +281,7 @@ impl Tree {
         };
         // Most directories of an image are alike.
         known.insert(self.attributes.clone(), meta);
-        let tree = match self.reckoned.0 {
+        let tree = match self.aside.reckoned {
             Some(tree) if objects.has(&tree.to_string(), Kind::DirTree)? => tree,
             _ => self.write_names(objects, dirs)?,
         };
@@ -319,6 +339,27 @@ mod tests {
     fn file(path: &str, object: &str) -> Entry {
         let (object, attributes) = (sum(object), Attributes::default());
         entry(path, Node::File { object, attributes })
+    }
+
+    #[test]
+    fn what_paths_imply_has_a_limit() {
+        let below = "d/".repeat(100);
+        let entries = |count: usize| -> Vec<_> {
+            let paths = (0..count).map(|i| format!("{i}/{below}file"));
+            paths.map(|path| file(&path, "a")).collect()
+        };
+        Tree::default().apply(&entries(900)).unwrap();
+        // Of all layers together.
+        let mut tree = Tree::default();
+        tree.apply(&entries(600)).unwrap();
+        tree.apply(&[dir("0", 0o755), file("0/other", "a")])
+            .unwrap();
+        tree.apply(&[entry("", Node::Opaque)]).unwrap();
+        let error = tree.apply(&entries(600)).unwrap_err();
+        assert_eq!(
+            error.root_cause().to_string(),
+            "the image has more than 100000 directories that only paths imply"
+        );
     }
 
     /// A checksum that shows as this text.

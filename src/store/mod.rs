@@ -27,6 +27,7 @@ mod import;
 mod inflate;
 mod kept;
 mod layer;
+mod limits;
 mod link;
 mod list;
 mod merge;
@@ -234,7 +235,9 @@ impl Store {
         let list = top.files.iter().find(|(name, _)| name == commit::ENTRIES);
         let (_, list) = list.context("it has no list of entries")?;
         let bytes = self.objects.read(&list.to_string(), Kind::File);
-        list::deserialize(&bytes.context(reading)?, Path::new(layer))
+        let bytes = bytes.context(reading)?;
+        list::check(&bytes, *list).context(reading)?;
+        list::deserialize(&bytes, Path::new(layer))
     }
 
     /// The image of a commit; `None` for another format.

@@ -61,7 +61,8 @@ impl Store {
         let missing = self.missing(image)?;
         let free = statvfs(&self.path)
             .with_context(|| format!("asking for the free space of `{}`", self.path.display()))?;
-        let wanted: u64 = missing.iter().map(|layer| layer.size()).sum();
+        let sizes = missing.iter().map(|layer| layer.size());
+        let wanted = sizes.fold(0, u64::saturating_add);
         let reference = &image.reference;
         match judge(wanted, missing.len() as u64, free_of(&free)) {
             Verdict::Fits => Ok(()),

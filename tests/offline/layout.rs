@@ -87,6 +87,11 @@ impl Image {
         self.link(EntryType::Link, path, target)
     }
 
+    /// Adds a FIFO.
+    pub(crate) fn fifo(self, path: &str) -> Self {
+        self.member(path, EntryType::Fifo, b"")
+    }
+
     fn link(mut self, kind: EntryType, path: &str, target: &str) -> Self {
         self = self.member(path, kind, b"");
         if let Some(member) = self.members.last_mut() {

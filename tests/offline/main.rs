@@ -36,6 +36,7 @@ mod errors;
 mod extremes;
 mod files;
 mod full;
+mod hostile;
 mod images;
 mod images_verb;
 mod inside;

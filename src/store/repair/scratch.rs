@@ -14,6 +14,7 @@ use crate::image::remote::RemoteImage;
 use crate::store::commit::{self, ENTRIES};
 use crate::store::entry::Entry;
 use crate::store::layer::{self, Layer};
+use crate::store::limits::Limits;
 use crate::store::merge::Tree;
 use crate::store::metadata;
 use crate::store::object::{Kind, Object, Sum};
@@ -88,7 +89,8 @@ impl Scratch {
     /// Reads a layer's blob whole: its files too are written here. Returns the layer's commit.
     pub(crate) fn fetched(&self, blob: impl Read, diff_id: &Digest, limit: u64) -> Result<String> {
         let writers = thread::available_parallelism().map_or(1, usize::from);
-        let read = |queue: &Queue| layer::read(queue, blob, diff_id, limit);
+        let limits = Limits::new(limit);
+        let read = |queue: &Queue| layer::read(queue, blob, diff_id, &limits);
         let layer = with_writers(&self.objects, writers, read)?;
         commit::layer(&self.objects, &layer, diff_id)
     }
