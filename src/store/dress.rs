@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use rustix::fs::{self, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use crate::store::object::Meta;
@@ -18,23 +18,35 @@ const ZERO: Timespec = Timespec {
     tv_nsec: 0,
 };
 
-/// Whom it belongs to.
-pub(crate) fn owner(meta: &Meta) -> (Uid, Gid) {
-    (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid))
-}
-
-/// Gives a file or a directory all of it; without an owner, the one that it has is right. A change of the owner takes
-/// away setuid and file capabilities, a write takes away capabilities: hence the order, and nothing is written after.
-pub(crate) fn dress(at: impl AsFd, owner: Option<(Uid, Gid)>, meta: &Meta) -> io::Result<()> {
-    if let Some((uid, gid)) = owner {
+/// Gives a file or a directory what it has not. A change of the owner takes away setuid and file capabilities, a write
+/// takes away capabilities: hence the order, and nothing is written after. Each change that is none would be a write to the
+/// inode, through the file system's journal.
+pub(crate) fn dress(at: impl AsFd, meta: &Meta) -> io::Result<()> {
+    let is = fs::fstat(&at)?;
+    let is_theirs = is_owned(&is, meta);
+    if !is_theirs {
+        let (uid, gid) = owner(meta);
         fs::fchown(&at, Some(uid), Some(gid))?;
     }
     for (name, value) in &meta.xattrs {
         fs::fsetxattr(&at, name.as_slice(), value, XattrFlags::empty())
             .map_err(|errno| refused(name, value, errno))?;
     }
-    fs::fchmod(&at, Mode::from_raw_mode(meta.mode))?;
+    // An access control list among the attributes changes the mode.
+    if !is_theirs || !meta.xattrs.is_empty() || is.st_mode != meta.mode {
+        fs::fchmod(&at, Mode::from_raw_mode(meta.mode))?;
+    }
     Ok(fs::futimens(&at, &EPOCH)?)
+}
+
+/// Whom it is to belong to.
+pub(crate) fn owner(meta: &Meta) -> (Uid, Gid) {
+    (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid))
+}
+
+/// Whether it does.
+pub(crate) fn is_owned(is: &Stat, meta: &Meta) -> bool {
+    (is.st_uid, is.st_gid) == (meta.uid, meta.gid)
 }
 
 /// What the error says of an attribute that the file system does not take.

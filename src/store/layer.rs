@@ -1,7 +1,7 @@
 //! One layer's way into the store: its members become objects, its entries a list, both a commit.
 
 use std::io::{self, BufRead, BufReader, Read};
-use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::mpsc::{channel, sync_channel};
 
 use anyhow::{Context, Result, anyhow, bail};
 use containers_image_proxy::oci_spec::image::Digest;
@@ -13,13 +13,16 @@ use crate::store::entry::{self, Attributes, Entry, Meaning, Node, clean_path};
 use crate::store::inflate::{Hashed, inflate};
 use crate::store::limits::{Held, Limits};
 use crate::store::object::{CHUNK, Meta, SELINUX, Sum};
-use crate::store::queue::{self, Job, Queue};
+use crate::store::queue::{self, Batch, Job, Piece, Queue};
 
 /// Files up to this size are held whole, larger ones go to their writer in pieces.
 const SMALL: u64 = 1024 * 1024;
 
 /// Pieces of a large file that wait for their writer.
 const PIECES: usize = 4;
+
+/// Room for a piece.
+const ROOM: usize = 2 * CHUNK;
 
 /// The most that Linux takes as the value of an extended attribute, xattr(7).
 const LONGEST_XATTR: usize = 64 * 1024;
@@ -61,20 +64,20 @@ pub(crate) fn read(
     let (done, written) = channel();
     let mut reading = Reading {
         queue,
-        done,
+        batch: Batch::new(done),
         held: limits.list(),
         layer: Layer::default(),
     };
     let read = reading.all(&mut archive);
     let Reading {
-        done,
+        batch,
         held,
         mut layer,
         ..
     } = reading;
-    drop(done);
+    drop(batch);
     // What cannot be written is told before what cannot be read: that may be the reason.
-    for (place, checksum) in written {
+    for (place, checksum) in written.into_iter().flatten() {
         let checksum = checksum.with_context(|| label(&layer.entries[place]))?;
         if let Node::File { object, .. } | Node::Symlink { object, .. } =
             &mut layer.entries[place].node
@@ -91,7 +94,8 @@ pub(crate) fn read(
 /// A layer being read.
 struct Reading<'a> {
     queue: &'a Queue,
-    done: Sender<(usize, Result<Sum>)>,
+    /// Files that are not in the queue yet.
+    batch: Batch,
     /// What `layer` takes.
     held: Held<'a>,
     layer: Layer,
@@ -103,7 +107,7 @@ impl Reading<'_> {
             self.add(&member, archive.content())
                 .with_context(|| member.label())?;
         }
-        Ok(())
+        self.put_batch()
     }
 
     fn add(&mut self, member: &Member, content: Content<impl BufRead>) -> Result<()> {
@@ -133,7 +137,7 @@ impl Reading<'_> {
     }
 
     fn file(
-        &self,
+        &mut self,
         place: usize,
         meta: Meta,
         size: u64,
@@ -146,30 +150,53 @@ impl Reading<'_> {
         }
         let (pieces, writer) = sync_channel(PIECES);
         self.put(place, meta, queue::Content::Pieces(size, writer))?;
+        let (back, empty) = channel();
         loop {
-            let mut piece = Vec::with_capacity(CHUNK);
-            if content.append_to(&mut piece, CHUNK as u64)? == 0 {
+            let mut room: Vec<u8> = empty.try_recv().unwrap_or_default();
+            room.resize(ROOM, 0);
+            let length = fill(&mut room, &mut content)?;
+            if length == 0 {
                 return Ok(());
             }
-            if pieces.send(piece).is_err() {
+            let back = back.clone();
+            if pieces.send(Piece { room, length, back }).is_err() {
                 return Err(io::Error::other("its writer has stopped").into());
             }
         }
     }
 
-    fn put(&self, place: usize, meta: Meta, content: queue::Content) -> Result<()> {
-        let done = self.done.clone();
+    fn put(&mut self, place: usize, meta: Meta, content: queue::Content) -> Result<()> {
         let job = Job {
             meta,
             content,
             place,
-            done,
         };
-        if self.queue.put(job) {
+        if self.batch.add(job) {
+            return self.put_batch();
+        }
+        Ok(())
+    }
+
+    fn put_batch(&mut self) -> Result<()> {
+        if self.batch.is_empty() || self.queue.put(self.batch.take()) {
             return Ok(());
         }
         Err(anyhow!(Elsewhere))
     }
+}
+
+/// Fills room with content while there is place for what is read at once, so that it need not be copied; how much.
+fn fill(room: &mut [u8], content: &mut impl Read) -> io::Result<usize> {
+    let mut filled = 0;
+    while room.len() - filled >= CHUNK {
+        match content.read(&mut room[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// The entry as errors name it.

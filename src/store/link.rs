@@ -166,14 +166,19 @@ impl<'a> Linking<'a> {
         }
         for (name, child) in new {
             let made = match child {
-                Child::Dir(_) => fs::mkdirat(&at, *name, Mode::RWXU).map_err(Error::from),
+                Child::Dir(tree) => {
+                    // As it is to be, where nothing that comes after needs another mode; who may not go in yet has no
+                    // way to it.
+                    let mode = Mode::from_raw_mode(tree.attributes.mode & 0o777);
+                    fs::mkdirat(&at, *name, mode | Mode::RWXU).map_err(Error::from)
+                }
                 Child::File(object) | Child::Symlink(object) => self.link(*object, &at, name),
             };
             made.with_context(|| format!("making `{name}`"))?;
         }
         // Nothing is put into it any more: its time stays.
         let meta = dir.will.attributes.meta(FileType::Directory, None)?;
-        Ok(dress(&at, Some(owner(&meta)), &meta)?)
+        Ok(dress(&at, &meta)?)
     }
 
     fn link(&self, object: Sum, at: &OwnedFd, name: &str) -> Result<()> {
@@ -198,7 +203,7 @@ impl<'a> Linking<'a> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let from = fs::openat(self.objects.dir(), object, flags, Mode::empty())?;
         std::io::copy(&mut std::fs::File::from(from), &mut file)?;
-        Ok(dress(&file, Some(owner(&meta)), &meta)?)
+        Ok(dress(&file, &meta)?)
     }
 }
 

@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use openssl::sha::Sha256;
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, RenameFlags, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::store::dress::{EPOCH, dress, owner};
+use crate::store::dress::{EPOCH, dress, is_owned, owner};
 use crate::store::object::{Kind, Meta, Sum, relative_path};
 
 /// The objects of a repository of mode bare; many threads may write at once.
@@ -28,8 +28,20 @@ pub(crate) struct Objects {
     names: AtomicU64,
     /// The file system makes files without names (`O_TMPFILE`).
     unnamed: AtomicBool,
-    /// What is made here is root's, without a word.
-    is_roots: bool,
+}
+
+/// The mode of a file that gets its own later.
+const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+/// The mode with which a file is made: the one that it is to have, where nothing that comes after needs another. The
+/// umask may still take from it.
+fn first_mode(meta: &Meta) -> Mode {
+    let is_plain = meta.mode & 0o7000 == 0 && meta.xattrs.is_empty();
+    if is_plain {
+        Mode::from_raw_mode(meta.mode & 0o777)
+    } else {
+        PRIVATE
+    }
 }
 
 /// A file without its final name.
@@ -58,17 +70,10 @@ impl Objects {
                 .with_context(|| format!("opening `{}`", repo.join(name).display()))
         };
         let (dir, tmp) = (open("objects")?, open("tmp")?);
-        let me = (rustix::process::geteuid(), rustix::process::getegid());
-        // A new file's group is the process's or the directory's, as its mode or the mount says.
-        let mut is_roots = me == (Uid::ROOT, Gid::ROOT);
-        for dir in [&dir, &tmp] {
-            is_roots &= fs::fstat(dir)?.st_gid == 0;
-        }
         Ok(Self {
             path: repo.join("objects"),
             dir,
             tmp,
-            is_roots,
             names: AtomicU64::new(0),
             unnamed: AtomicBool::new(true),
         })
@@ -119,7 +124,7 @@ impl Objects {
         }
         let written = match &meta.target {
             Some(target) => self.link(meta, target, &checksum),
-            None => self.start().and_then(|mut unfinished| {
+            None => self.start(first_mode(meta)).and_then(|mut unfinished| {
                 unfinished.file.write_all(content)?;
                 self.finish(&unfinished, meta, &checksum)
             }),
@@ -133,15 +138,16 @@ impl Objects {
         &self,
         meta: &Meta,
         size: u64,
-        pieces: impl IntoIterator<Item = Vec<u8>>,
+        pieces: impl IntoIterator<Item = impl AsRef<[u8]>>,
     ) -> Result<Option<Sum>> {
         let mut hasher = Sha256::new();
         hasher.update(&meta.header());
-        let mut unfinished = self.start().context(Writing)?;
+        let mut unfinished = self.start(first_mode(meta)).context(Writing)?;
         let mut written = 0;
         for piece in pieces {
-            hasher.update(&piece);
-            unfinished.file.write_all(&piece).context(Writing)?;
+            let piece = piece.as_ref();
+            hasher.update(piece);
+            unfinished.file.write_all(piece).context(Writing)?;
             written += piece.len() as u64;
         }
         if written != size {
@@ -160,7 +166,7 @@ impl Objects {
         if self.has(&checksum, kind)? {
             return Ok(sum);
         }
-        let written = self.start().and_then(|mut unfinished| {
+        let written = self.start(PRIVATE).and_then(|mut unfinished| {
             unfinished.file.write_all(bytes)?;
             fs::fchmod(&unfinished.file, Mode::from_raw_mode(0o644))?;
             self.publish(&unfinished, &relative_path(&checksum, kind))
@@ -174,8 +180,7 @@ impl Objects {
         fs::syncfs(&self.dir).context(Writing)
     }
 
-    fn start(&self) -> io::Result<Unfinished> {
-        let mode = Mode::RUSR | Mode::WUSR;
+    fn start(&self, mode: Mode) -> io::Result<Unfinished> {
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         if self.unnamed.load(Ordering::Relaxed) {
             match fs::openat(&self.dir, ".", flags | OFlags::TMPFILE, mode) {
@@ -215,14 +220,8 @@ impl Objects {
 
     /// Gives a file its attributes and its name.
     fn finish(&self, unfinished: &Unfinished, meta: &Meta, checksum: &str) -> io::Result<()> {
-        dress(&unfinished.file, self.new_owner(meta), meta)?;
+        dress(&unfinished.file, meta)?;
         self.publish(unfinished, &relative_path(checksum, Kind::File))
-    }
-
-    /// The owner that a new file has to be given: most are root's, and each call costs a write to the inode.
-    fn new_owner(&self, meta: &Meta) -> Option<(Uid, Gid)> {
-        let is_there = self.is_roots && (meta.uid, meta.gid) == (0, 0);
-        (!is_there).then(|| owner(meta))
     }
 
     /// Gives a file its name; that somebody was first is as good.
@@ -250,7 +249,8 @@ impl Objects {
     fn link(&self, meta: &Meta, target: &str, checksum: &str) -> io::Result<()> {
         let ((), name) = self.named(|name| fs::symlinkat(target, &self.tmp, name))?;
         let no_follow = AtFlags::SYMLINK_NOFOLLOW;
-        if let Some((uid, gid)) = self.new_owner(meta) {
+        if !is_owned(&fs::statat(&self.tmp, &name, no_follow)?, meta) {
+            let (uid, gid) = owner(meta);
             fs::chownat(&self.tmp, &name, Some(uid), Some(gid), no_follow)?;
         }
         for (attribute, value) in &meta.xattrs {

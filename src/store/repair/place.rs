@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::store::Store;
-use crate::store::dress::{dress, owner};
+use crate::store::dress::dress;
 use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::write::make_file;
 use crate::store::verify::content::open;
@@ -95,7 +95,7 @@ impl Place<'_> {
             for (name, _) in Meta::of(&at)?.xattrs {
                 rustix::fs::fremovexattr(&fd, name.as_slice())?;
             }
-            dress(&fd, Some(owner(meta)), meta)?;
+            dress(&fd, meta)?;
             Ok(rustix::fs::fsync(&fd)?)
         };
         set().with_context(placing)

@@ -198,7 +198,7 @@ pub(crate) fn make_file(at: &Path, meta: &Meta, content: &mut dyn Read) -> Resul
             Err(error) => return Err(error.into()),
         }
     }
-    dress(&file, Some(owner(meta)), meta)?;
+    dress(&file, meta)?;
     file.sync_all()?;
     Sum::new(&hasher.finish())
 }
