@@ -52,7 +52,16 @@ pub struct Host<'a> {
 impl Host<'_> {
     /// Takes the writers' lock and resolves what an earlier command left unfinished.
     fn write_lock(&self, verb: &str) -> Result<Lock> {
-        let lock = Lock::take(self.root, verb, self.report)?;
+        self.settled(Lock::take(self.root, verb, self.report)?, verb)
+    }
+
+    /// The same; `None` where bedplate keeps nothing yet.
+    fn lock_if_used(&self, verb: &str) -> Result<Option<Lock>> {
+        let lock = Lock::take_if_used(self.root, verb, self.report)?;
+        lock.map(|lock| self.settled(lock, verb)).transpose()
+    }
+
+    fn settled(&self, lock: Lock, verb: &str) -> Result<Lock> {
         if let Some((interrupted, outcome)) = self.recover(&lock, verb)? {
             let what = changes::word(outcome);
             self.report

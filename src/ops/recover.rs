@@ -18,8 +18,9 @@ pub struct Outcome {
 
 /// Recovers.
 pub fn run(host: &Host) -> Result<Outcome> {
-    let lock = Lock::take(host.root, "recover", host.report)?;
-    Ok(match host.recover(&lock, "recover")? {
+    let lock = Lock::take_if_used(host.root, "recover", host.report)?;
+    let found = lock.map_or(Ok(None), |lock| host.recover(&lock, "recover"))?;
+    Ok(match found {
         Some((command, outcome)) => Outcome {
             command: Some(command),
             outcome: Some(outcome),

@@ -19,6 +19,12 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// As [`Lock::take`]; `None` where bedplate keeps nothing yet: a command that has nothing to do there leaves nothing.
+    pub fn take_if_used(root: &Root, verb: &str, report: &Report) -> Result<Option<Self>> {
+        let is_used = root.kind(DIR)?.is_some();
+        is_used.then(|| Self::take(root, verb, report)).transpose()
+    }
+
     /// Takes the lock; while another command holds it, waits for it and says which it is.
     pub fn take(root: &Root, verb: &str, report: &Report) -> Result<Self> {
         // An image build may begin with nothing at all.

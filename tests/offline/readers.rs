@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::host::Host;
+use crate::host::{Host, assert_same, listing};
 use crate::verbs::ETCD;
 
 /// The keys of an object.
@@ -69,6 +69,34 @@ fn json_keys_are_stable() {
         ["uninstalled", "dry_run", "stopped", "kept", "left_running"]
     );
     assert_eq!(json(&["list"]), Value::Array(vec![]));
+}
+
+#[test]
+fn a_host_without_containers_stays_as_it_is() {
+    let host = Host::new();
+    let before = listing(&host.root());
+    for (args, said) in [
+        (&["list"][..], "No system container is installed.\n"),
+        (&["verify"], "verified 0 images: 0 files, 0 B, no fault\n"),
+        (&["update", "--check"], "no system container is installed\n"),
+        (&["prune"], "freed 0 B\n"),
+        (&["prune", "--dry-run"], "would free 0 B\n"),
+        (&["repair"], "nothing to repair\n"),
+        (&["repair", "--dry-run"], "nothing to repair\n"),
+        (&["recover"], "nothing to recover\n"),
+    ] {
+        assert_eq!(host.ok(args), said, "{args:?}");
+        assert_same(&before, &listing(&host.root()));
+    }
+    host.ok(&["doctor"]);
+    host.ok(&["df"]);
+    for verb in ["repair", "verify"] {
+        host.refused(
+            &[verb, "etcd"],
+            "error: `etcd` is not installed\nhint: `bedplate list` shows what is",
+        );
+    }
+    assert_same(&before, &listing(&host.root()));
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct Request {
 
 /// What went, and how much that freed: each thing's bytes are those that no other thing above it in this list
 /// accounts for.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was removed: this is what would go.
     pub dry_run: bool,
@@ -50,7 +50,12 @@ pub struct Outcome {
 
 /// Prunes.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
-    let _lock = host.write_lock("prune")?;
+    let Some(_lock) = host.lock_if_used("prune")? else {
+        return Ok(Outcome {
+            dry_run: request.dry_run,
+            ..Outcome::default()
+        });
+    };
     host.report.step("looking for what nobody needs");
     let survey = Survey::take(host.root)?;
     let plan = Plan::new(host.root, &survey)?;

@@ -29,6 +29,7 @@ use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::ops::verify::{Fault, Thing};
 use crate::ops::{Host, preflight};
+use crate::state;
 use crate::store::Store;
 use crate::store::repair::scratch::Scratch;
 use crate::store::repair::source::{Source, Sources};
@@ -44,7 +45,7 @@ pub struct Request {
 }
 
 /// What became of the faults.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub struct Outcome {
     /// Nothing was changed: this is what would be done.
     pub dry_run: bool,
@@ -106,7 +107,9 @@ struct Work<'a> {
 /// Repairs.
 pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     preflight::require_root_user()?;
-    let lock = host.write_lock("repair")?;
+    let Some(lock) = host.lock_if_used("repair")? else {
+        return nothing(host, request);
+    };
     let Config { store, network, .. } = config::load(host.root)?;
     if !request.dry_run {
         let is_needed = !host.root.list(deployment::CONTAINERS)?.is_empty();
@@ -122,11 +125,7 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         host,
         outcome: Outcome {
             dry_run: request.dry_run,
-            repaired: Vec::new(),
-            left: Vec::new(),
-            fetched: Vec::new(),
-            kept: Vec::new(),
-            restart: Vec::new(),
+            ..Outcome::default()
         },
         sources: Sources::new(Access::default().with_network(network)),
         layers: Vec::new(),
@@ -142,6 +141,17 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         work.files(&survey, &lock)?;
     }
     work.conclude(request, &survey)
+}
+
+/// The outcome where nothing was ever installed.
+fn nothing(host: &Host, request: &Request) -> Result<Outcome> {
+    for name in &request.names {
+        state::require(host.root, name)?;
+    }
+    Ok(Outcome {
+        dry_run: request.dry_run,
+        ..Outcome::default()
+    })
 }
 
 impl Work<'_> {

@@ -182,6 +182,14 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let records = state::installed(host.root)?;
     let named = named(host, &records, request)?;
     let config = config::load(host.root)?;
+    let mut outcome = Outcome {
+        dry_run: request.mode == Mode::DryRun,
+        ..Outcome::default()
+    };
+    // Nothing is installed: a mere look must not make the store either.
+    if named.is_empty() {
+        return Ok(outcome);
+    }
     let store = Store::open(host.root, config.store)?;
     let work = Work {
         host,
@@ -191,10 +199,6 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         config,
         store,
         lock,
-    };
-    let mut outcome = Outcome {
-        dry_run: request.mode == Mode::DryRun,
-        ..Outcome::default()
     };
     // One by one in the order in which they start: what others wait for is good before they follow.
     let graph = ordering::installed(host, &records)?;
