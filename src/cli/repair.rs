@@ -4,13 +4,21 @@ use anyhow::{Result, anyhow};
 
 use crate::cli::complete;
 use crate::cli::output::Output;
+use crate::cli::source::Registries;
 use crate::cli::verify::{places, plural};
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::repair::{self, Outcome, Request};
 
+const HELP: &str = "\
+Passwords for registries, if none are given: those of `update`, see
+`update.authfile` in bedplate.toml(5).
+
+Exit status: 0 nothing damaged is left; 1 something is, and is named.";
+
 /// Arguments of `repair`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// The containers; all of them when none is named
     #[arg(value_name = "NAME", add = complete::containers())]
@@ -18,12 +26,15 @@ pub(crate) struct Args {
     /// Show what would be done; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    registries: Registries,
 }
 
 pub(crate) fn run(host: &Host, args: &Args, output: &Output) -> Result<()> {
     let request = Request {
         names: args.names.clone(),
         dry_run: args.dry_run,
+        access: args.registries.access()?,
     };
     let outcome = repair::run(host, &request)?;
     output.show(&outcome, text)?;

@@ -10,7 +10,6 @@ use crate::hint::Hinted;
 use crate::image::access::{Access, Credentials, Login};
 use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
-use crate::image::settings::Settings;
 
 /// Where images come from and for which machine, in podman's words.
 #[derive(Debug, clap::Args)]
@@ -26,12 +25,21 @@ pub(crate) struct Args {
     /// Take the image for this variant of the architecture, such as v7
     #[arg(long, value_name = "VARIANT")]
     variant: Option<String>,
-    /// The file with the registry's password, as `skopeo login` writes it
-    #[arg(long, value_name = "FILE", conflicts_with = "creds")]
-    authfile: Option<PathBuf>,
     /// The registry's user; the password is asked for if it is left out
-    #[arg(long, value_name = "USER[:PASSWORD]")]
+    #[arg(long, value_name = "USER[:PASSWORD]", conflicts_with = "authfile")]
     creds: Option<String>,
+    #[command(flatten)]
+    registries: Registries,
+}
+
+/// How registries are entered, whichever images come from them.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of the images' source")]
+#[group(id = "registries")]
+pub(crate) struct Registries {
+    /// The file with the registry's password, as `skopeo login` writes it
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// A directory with the registry's CA (*.crt) and a client's *.cert and *.key
     #[arg(long, value_name = "DIR")]
     cert_dir: Option<PathBuf>,
@@ -46,26 +54,32 @@ impl Args {
         &self,
         images: impl IntoIterator<Item = &'a ImageRef>,
     ) -> Result<Access> {
-        let login = match (&self.authfile, &self.creds) {
-            (Some(file), _) => {
-                if !file.is_file() {
-                    bail!("`--authfile {}`: there is no such file", file.display());
-                }
-                Some(Login::File(file.clone()))
-            }
-            (None, Some(creds)) => Some(Login::Given(credentials(creds, images)?)),
-            (None, None) => None,
-        };
+        let access = self.registries.access()?;
+        let given = self.creds.as_ref().map(|creds| credentials(creds, images));
+        let login = given.transpose()?.map(Login::Given).or(access.login);
+        let (os, variant) = (self.os.as_deref(), self.variant.as_deref());
+        Ok(Access {
+            platform: Platform::given(os, self.arch.as_deref(), variant)?,
+            login,
+            ..access
+        })
+    }
+}
+
+impl Registries {
+    /// What they say.
+    pub(crate) fn access(&self) -> Result<Access> {
+        if let Some(file) = self.authfile.as_ref().filter(|file| !file.is_file()) {
+            bail!("`--authfile {}`: there is no such file", file.display());
+        }
         if let Some(dir) = self.cert_dir.as_ref().filter(|dir| !dir.is_dir()) {
             bail!("`--cert-dir {}`: there is no such directory", dir.display());
         }
-        let (os, variant) = (self.os.as_deref(), self.variant.as_deref());
         Ok(Access {
-            network: Settings::default(),
-            platform: Platform::given(os, self.arch.as_deref(), variant)?,
-            login,
+            login: self.authfile.clone().map(Login::File),
             cert_dir: self.cert_dir.clone(),
             tls_verify: self.tls_verify,
+            ..Access::default()
         })
     }
 }

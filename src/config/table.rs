@@ -51,8 +51,8 @@ const ROWS: [Row; 6] = [
     Row {
         name: "update.authfile",
         value: |config| config.update.authfile.display().to_string(),
-        meaning: "the registries' passwords that `update` uses, also by itself, as `skopeo login --authfile` writes \
-                  them; root's alone. Without the file: what containers-auth.json(5) finds",
+        meaning: "the registries' passwords that `repair` and `update` use, also unattended, as `skopeo login --authfile` \
+                  writes them; root's alone. Without the file: what containers-auth.json(5) finds",
     },
     Row {
         name: "update.schedule",

@@ -15,6 +15,7 @@ pub mod images;
 pub mod install;
 pub mod lint;
 pub mod list;
+mod login;
 pub mod logs;
 mod ordering;
 pub mod preflight;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -9,6 +10,7 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::damage::{flip, object};
 use crate::host::Host;
 use crate::layout::{Image, Layout, PLAIN};
 use crate::process::{self, DEADLINE};
@@ -96,6 +98,36 @@ fn a_registry_with_tls_and_a_password() {
     fs::copy(host.beside("auth.json"), home.join("auth.json")).unwrap();
     installed(&host, "by-files", &[], &reference);
     installed(&host, "verified", &["--tls-verify"], &reference);
+}
+
+#[test]
+fn a_repair_enters_a_registry_as_an_update_does() {
+    let host = Host::new();
+    let reference = pushed(&host, "mended");
+    let (certs, auth) = (cert_dir(&host), authfile(&host));
+    installed(&host, "etcd", &[&certs, &auth], &reference);
+    let damaged = || flip(&object(&host, "opt/unique"));
+    damaged();
+    let run = host.run(&["repair", &certs]);
+    assert!(
+        run.status == 1 && run.stdout.contains("unauthorized"),
+        "{run:?}"
+    );
+    host.ok(&["repair", &certs, &auth]);
+    host.ok(&["verify"]);
+
+    // Nobody says a password.
+    let own = host.at("etc/bedplate/auth.json");
+    fs::create_dir_all(own.parent().unwrap()).unwrap();
+    fs::copy(host.beside("auth.json"), &own).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o644)).unwrap();
+    damaged();
+    let run = host.run(&["repair", &certs]);
+    let open = "note: taking the registries' passwords from `/etc/bedplate/auth.json`: others than root could read or change it";
+    assert!(run.status == 1 && run.stderr.contains(open), "{run:?}");
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o600)).unwrap();
+    host.ok(&["repair", &certs]);
+    host.ok(&["verify"]);
 }
 
 /// What stands between is skopeo's own.

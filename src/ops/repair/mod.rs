@@ -25,10 +25,11 @@ use crate::image::platform::Platform;
 use crate::image::reference::ImageRef;
 use crate::name::ContainerName;
 use crate::ops::changes::Change;
+use crate::ops::login::with_login;
 use crate::ops::verify::subject::Subject;
 use crate::ops::verify::survey::Survey;
 use crate::ops::verify::{Fault, Thing};
-use crate::ops::{Host, preflight};
+use crate::ops::{Host, chain, preflight};
 use crate::state;
 use crate::store::Store;
 use crate::store::repair::scratch::Scratch;
@@ -42,6 +43,8 @@ pub struct Request {
     pub names: Vec<ContainerName>,
     /// Say what would be done, and do nothing.
     pub dry_run: bool,
+    /// How the images' sources are reached.
+    pub access: Access,
 }
 
 /// What became of the faults.
@@ -110,7 +113,12 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
     let Some(lock) = host.lock_if_used("repair")? else {
         return nothing(host, request);
     };
-    let Config { store, network, .. } = config::load(host.root)?;
+    let Config {
+        store,
+        network,
+        update,
+        ..
+    } = config::load(host.root)?;
     if !request.dry_run {
         let is_needed = !host.root.list(deployment::CONTAINERS)?.is_empty();
         // One that is gone altogether comes back as the rest does: file by file.
@@ -121,13 +129,19 @@ pub fn run(host: &Host, request: &Request) -> Result<Outcome> {
         };
         store.map_or(Ok(()), |store| store.sweep_private())?;
     }
+    let login = with_login(host.root, &update.authfile, request.access.clone());
+    // Much comes back without a registry.
+    let access = login.unwrap_or_else(|error| {
+        host.report.note(chain(&error));
+        request.access.clone()
+    });
     let mut work = Work {
         host,
         outcome: Outcome {
             dry_run: request.dry_run,
             ..Outcome::default()
         },
-        sources: Sources::new(Access::default().with_network(network)),
+        sources: Sources::new(access.with_network(network)),
         layers: Vec::new(),
         reasons: std::collections::BTreeMap::new(),
         touched: BTreeSet::new(),

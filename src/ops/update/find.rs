@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 
 use crate::image::reference::ImageRef;
 use crate::ops::fetching::{self, Found, Pull};
+use crate::ops::login::with_login;
 use crate::ops::update::Work;
 use crate::state::Record;
 
@@ -27,7 +28,7 @@ impl Work<'_> {
             Ok(platform) => self.access.with_platform(platform),
             Err(_) => self.access.clone(),
         };
-        let access = self.with_login(access)?;
+        let access = with_login(self.host.root, &self.config.update.authfile, access)?;
         let found = fetching::find(self.host, &self.store, &access, &reference, Pull::Always)
             .with_context(|| format!("looking for what `{reference}` is now"))?;
         Ok(Newest {

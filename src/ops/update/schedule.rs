@@ -1,22 +1,17 @@
 //! When an automatic update is due: calendar expressions of systemd.time(7), which systemd itself reads.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::config::update::Schedule;
 use crate::exec::Program;
 use crate::hint::Hinted;
-use crate::image::access::{Access, Login};
 use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::update::decide::row;
 use crate::ops::update::{Action, Row, Work};
-use crate::root::Kind;
 use crate::state::{Lifecycle, Record};
-
-/// The permission bits of all but the owner.
-const OTHERS: u32 = 0o077;
 
 impl Work<'_> {
     /// A row that says why the container is left alone for now; `None`: it is its time.
@@ -32,28 +27,6 @@ impl Work<'_> {
             row.notes.push(why);
             row
         }))
-    }
-
-    /// The access with the host's own file of passwords, which an update by itself needs: nobody is there to log in.
-    pub(super) fn with_login(&self, access: Access) -> Result<Access> {
-        let file = &self.config.update.authfile;
-        if access.login.is_some() || self.host.root.kind(file)?.is_none() {
-            return Ok(access);
-        }
-        let path = file.display();
-        let checking = || format!("taking the registries' passwords from `{path}`");
-        let private = self.host.root.kind(file)? == Some(Kind::File)
-            && self.host.root.owner(file)?.0 == 0
-            && self.host.root.mode(file)? & OTHERS == 0;
-        if !private {
-            return Err(anyhow!("others than root could read or change it"))
-                .with_context(checking)
-                .hint(format!("`chown root:root {path}; chmod 600 {path}`"));
-        }
-        Ok(Access {
-            login: Some(Login::File(self.host.root.outside(file))),
-            ..access
-        })
     }
 }
 
