@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::layout::{Image, PLAIN};
+use crate::process::{self, Run};
 use crate::store::{assert_whole, repo};
 
 /// What it finds broken: each subject with what is said of it, and its first remedy.
@@ -129,6 +130,42 @@ fn what_a_command_left_and_what_drifted() {
     assert_eq!(broken(&host), []);
     let text = host.ok(&["doctor"]);
     assert!(text.contains("note    operator's changes"), "{text}");
+}
+
+/// Runs it with a skopeo of this release.
+fn with_skopeo(host: &Host, version: &str) -> Run {
+    let bin = host.beside(version);
+    fs::create_dir(&bin).unwrap();
+    let path = bin.join("skopeo");
+    // Not written by this process: see `Host::as_nobody`.
+    let script =
+        format!("printf '#!/bin/sh\\necho skopeo version {version}\\n' >\"$0\"; chmod 755 \"$0\"");
+    process::tool("sh", &["-ec", &script, path.to_str().unwrap()]);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    process::run(host.command(&["doctor"]).env("PATH", path))
+}
+
+#[test]
+fn a_policy_that_asks_for_what_an_old_skopeo_does_not_check() {
+    let host = installed();
+    let policy = host.beside("home/.config/containers/policy.json");
+    fs::create_dir_all(policy.parent().unwrap()).unwrap();
+    let text = r#"{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "/k"}]}"#;
+    fs::write(&policy, text).unwrap();
+    let run = with_skopeo(&host, "1.9.3");
+    assert_eq!(run.status, 1, "{}", run.stdout);
+    let said = format!(
+        "broken  signature policy  opening `oci:{}:latest` again: applying the signature policy `{}`: it asks for \
+         `signedBy`, which this skopeo does not check",
+        host.beside("etcd").display(),
+        policy.display()
+    );
+    assert!(run.stdout.contains(&said), "{}", run.stdout);
+    let remedy = "hint: install skopeo 1.14 or newer";
+    assert!(run.stdout.contains(remedy), "{}", run.stdout);
+    // A newer one checks it itself.
+    let run = with_skopeo(&host, "1.14.0");
+    assert_eq!(run.status, 0, "{}", run.stdout);
 }
 
 #[test]

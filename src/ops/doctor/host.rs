@@ -1,14 +1,18 @@
 //! What must be on a host: the kernel's part, systemd, the launcher, a runtime, and what opens images.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, anyhow};
 
 use crate::hint::Hinted;
 use crate::image::policy;
+use crate::image::reference::ImageRef;
 use crate::ops::doctor::{Area, Check};
 use crate::ops::{Host, preflight};
 use crate::render::unit::KILL;
 use crate::root::Root;
 use crate::runtime::{self, Runtime};
+use crate::state;
 use crate::systemd::{Bus, OLDEST};
 
 pub(super) fn checks(host: &Host) -> Vec<Check> {
@@ -38,12 +42,28 @@ pub(super) fn checks(host: &Host) -> Vec<Check> {
     checks.extend(runtimes(host));
     // What images are opened with is this host's, whatever root they are installed in.
     checks.push(Check::of(Area::Images, "skopeo", policy::skopeo()));
-    checks.push(Check::of(
-        Area::Images,
-        "signature policy",
-        policy::summary(),
-    ));
+    checks.extend(signatures(root));
     checks
+}
+
+/// The signature policy, and the installed images that it would not let in again: their updates will fail.
+fn signatures(root: &Root) -> Vec<Check> {
+    let of = |found| Check::of(Area::Images, "signature policy", found);
+    let policy = policy::summary();
+    if policy.is_err() {
+        return vec![of(policy)];
+    }
+    // A damaged record is said with its container.
+    let records = state::visible(root, &|_| ()).unwrap_or_default();
+    let images: BTreeSet<String> = records.into_iter().map(|record| record.image).collect();
+    let references = images.iter().filter_map(|image| image.parse().ok());
+    let refused = references.filter_map(|reference: ImageRef| {
+        let error = policy::check(&reference).err()?;
+        Some(of(Err(
+            error.context(format!("opening `{reference}` again"))
+        )))
+    });
+    [of(policy)].into_iter().chain(refused).collect()
 }
 
 /// What sends a payload the signal of its reload; small Debian systems come without it.
