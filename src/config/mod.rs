@@ -258,7 +258,7 @@ mod tests {
                 hint::hints(&found)[0].0,
                 "the settings are `network.timeout`, `roles.ROLE`, `schedules.NAME`, `store.integrity`, \
                  `store.layer_limit`, `update.authfile`, `update.schedule`, `update.window`, `windows.NAME`: \
-                 see docs/configuration.md"
+                 see bedplate.toml(5)"
             );
         }
     }

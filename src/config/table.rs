@@ -154,7 +154,7 @@ pub(crate) fn hint() -> String {
         .collect();
     names.sort_unstable();
     format!(
-        "the settings are `{}`: see docs/configuration.md",
+        "the settings are `{}`: see bedplate.toml(5)",
         names.join("`, `")
     )
 }

@@ -78,7 +78,7 @@ impl Runtime {
                 .find_map(|name| look_up(name, root).transpose())
                 .transpose()?
                 .ok_or_else(|| anyhow!("the host has no OCI runtime: neither `crun` nor `runc`"))
-                .hint("install the package `crun` or `runc`, or name a runtime with --runtime PATH")
+                .hint("install the package `crun` or `runc`, or name another: `bedplate install --runtime PATH`")
                 .map(Self::at);
         };
         check_alphabet(wanted)?;
@@ -90,7 +90,7 @@ impl Runtime {
             return Err(anyhow!(
                 "the OCI runtime `{wanted}` is no executable file of the host"
             ))
-            .hint("install it, or name another with --runtime");
+            .hint("install it, or name another: `bedplate install --runtime PATH`");
         }
         if wanted.contains('/') {
             bail!("the OCI runtime `{wanted}` is neither a name nor an absolute path");
@@ -98,7 +98,7 @@ impl Runtime {
         look_up(wanted, root)?
             .ok_or_else(|| anyhow!("the host has no OCI runtime `{wanted}`"))
             .hint(format!(
-                "install the package `{wanted}`, or name another with --runtime"
+                "install the package `{wanted}`, or name another: `bedplate install --runtime PATH`"
             ))
             .map(Self::at)
     }

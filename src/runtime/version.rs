@@ -26,7 +26,7 @@ impl Runtime {
             return Err(anyhow!(
                 "the OCI runtime `{path}` is too old: it says `{said}`, bedplate needs {major}.{minor}"
             ))
-            .hint(format!("install a newer `{package}`, or name another runtime with --runtime"));
+            .hint(format!("install a newer `{package}`, or name another: `bedplate install --runtime PATH`"));
         }
         Ok(said)
     }

@@ -126,11 +126,11 @@ fn no_runtime() {
     host.refused(
         &["install", &image.reference],
         "error: the host has no OCI runtime: neither `crun` nor `runc`\n\
-         hint: install the package `crun` or `runc`, or name a runtime with --runtime PATH",
+         hint: install the package `crun` or `runc`, or name another: `bedplate install --runtime PATH`",
     );
     host.refused(
         &["install", &image.reference, "--runtime", "runc"],
         "error: the host has no OCI runtime `runc`\n\
-         hint: install the package `runc`, or name another with --runtime",
+         hint: install the package `runc`, or name another: `bedplate install --runtime PATH`",
     );
 }

@@ -72,7 +72,7 @@ fn the_strongest_file_has_the_last_word() {
 fn what_is_wrong_is_named() {
     let host = Host::new();
     let hint = "hint: the settings are `network.timeout`, `roles.ROLE`, `schedules.NAME`, `store.integrity`, `store.layer_limit`, \
-                `update.authfile`, `update.schedule`, `update.window`, `windows.NAME`: see docs/configuration.md";
+                `update.authfile`, `update.schedule`, `update.window`, `windows.NAME`: see bedplate.toml(5)";
     host.put(MAIN, "# ours\n[store]\nlayer_limits = 5\n");
     host.refused(
         &["config"],

@@ -689,9 +689,7 @@ fn the_store_and_what_is_recorded() {
     let wrong = "[store]\nintegritty = \"auto\"\n";
     chapter.host.put("etc/bedplate/bedplate.toml", wrong);
     let told = chapter.met("A setting of the host is unknown.", &["install", &image]);
-    told.remedy(
-        "`bedplate config` shows the settings there are, docs/configuration.md explains them.",
-    );
+    told.remedy("`bedplate config` shows the settings there are, bedplate.toml(5) explains them.");
     fs::remove_file(chapter.host.at("etc/bedplate/bedplate.toml")).unwrap();
 
     let script = "mkdir -p $ROOT/var/lib/bedplate/repo
