@@ -13,8 +13,11 @@ use crate::name::ContainerName;
 use crate::ops::Host;
 use crate::ops::check::{self, Finding, Outcome, Reach, Request};
 
+const HELP: &str = "Exit status: 0 no fault; 1 there are some.";
+
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// Follow what their units pull in: the network, a registry or bedplate itself is a fault unless the image asks
     #[arg(long, required = true)]

@@ -10,6 +10,8 @@ use crate::hint::Hinted;
 use crate::ops::Host;
 use crate::ops::doctor::{self, Area, Check, Outcome, Verdict};
 
+pub(crate) const HELP: &str = "Exit status: 0 nothing is broken; 1 something is.";
+
 pub(crate) fn run(host: &Host, output: &Output) -> Result<()> {
     let outcome = doctor::run(host)?;
     output.show(&outcome, text)?;

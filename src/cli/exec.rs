@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// Give it a terminal, shown on this one, which it reads too
     #[arg(long, short)]
     tty: bool,
-    /// Whom it runs as: a user of the container, by name or id; default: whom the container runs as
+    /// The user to run as: one of the container's, by name or id; default: the container's own
     #[arg(long, short, value_name = "USER[:GROUP]")]
     user: Option<String>,
     /// Set a variable; without a value: as it is here

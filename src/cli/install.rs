@@ -65,7 +65,7 @@ pub(crate) struct Args {
     /// The OCI runtime: crun, runc, or a path; by default the first found
     #[arg(long)]
     runtime: Option<String>,
-    /// Ask the image's source unless `bedplate pull` has kept it; always; never
+    /// When to contact the image's source: unless `bedplate pull` has kept the image (missing), always, or never
     #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
     pull: When,
     /// Show unit, configuration and privileges; install nothing

@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Go on showing what is said
     #[arg(long, short)]
     follow: bool,
-    /// Show the last lines alone
+    /// Show only the last COUNT lines
     #[arg(long, short = 'n', value_name = "COUNT")]
     lines: Option<u32>,
     /// Show what was said from this time on, in the words of systemd.time(7)
@@ -46,7 +46,7 @@ pub(crate) struct Args {
         default_missing_value = "0"
     )]
     boot: Option<String>,
-    /// Show what matters at least so much, from `emerg` to `debug`
+    /// Show only messages at least this important, from `emerg` to `debug`
     #[arg(long, short, value_name = "PRIORITY")]
     priority: Option<String>,
     /// Show what matches a regular expression

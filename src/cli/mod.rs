@@ -116,15 +116,15 @@ enum Command {
     Rollback(rollback::Args),
     /// Show what a system container has been through
     History(history::Args),
-    /// Show how the system containers fare between updates
+    /// Show when containers were last checked for updates, the result, and what is due
     Status(status::Args),
     /// Let no update touch system containers
     Hold(hold::Hold),
-    /// Let updates touch them again
+    /// Allow held system containers to be updated again
     Unhold(hold::Unhold),
     /// Keep a generation from being pruned
     Pin(hold::Pin),
-    /// Let it be pruned again
+    /// Allow a pinned generation to be pruned again
     Unpin(hold::Pin),
     /// Remove system containers; their data below /var/lib stays
     Uninstall(uninstall::Args),
@@ -146,11 +146,12 @@ enum Command {
     Repair(repair::Args),
     /// Show what images and containers take on disk
     Df,
-    /// Remove what no image kept, no generation and no process needs
+    /// Remove old generations, and what no image kept, no generation and no process needs
     Prune(prune::Args),
     /// Check that system containers start at boot without a network
     Check(check::Args),
-    /// Look whether the host is fit, and all as recorded; say what to do
+    /// Check that the host is fit and everything is as recorded; suggest remedies
+    #[command(after_help = doctor::HELP)]
     Doctor,
     /// Check an image's contract and templates, as its author
     Lint(lint::Args),

@@ -8,8 +8,19 @@ use crate::cli::output::table::short;
 use crate::ops::Host;
 use crate::ops::prune::{self, Outcome, Request};
 
+const HELP: &str = "\
+Of each container these generations stay: the live one, the one that `rollback`
+goes to, those that are pinned (`bedplate pin`) or that a unit names, and those
+that a process still uses. Nothing is pruned unless this command is run.
+
+Examples:
+  bedplate prune --dry-run
+  bedplate pin etcd 3        (generation 3 stays from now on)
+  bedplate prune";
+
 /// Arguments of `prune`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// Show what would go and how much that would free; remove nothing
     #[arg(long)]

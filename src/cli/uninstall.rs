@@ -14,7 +14,7 @@ pub(crate) struct Args {
     /// The containers to remove
     #[arg(value_name = "NAME", required = true, add = complete::containers())]
     names: Vec<ContainerName>,
-    /// Also when others require them, or what they have started still runs
+    /// Even if other containers require them, or processes they started are still running
     #[arg(long)]
     force: bool,
     /// Show what would be done; change nothing

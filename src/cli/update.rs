@@ -56,13 +56,13 @@ pub(crate) struct Args {
     /// Take another image from now on
     #[arg(long, value_name = "IMAGE")]
     rebase: Option<ImageRef>,
-    /// Only look whether there is something newer
+    /// Only look whether there is something newer; the exit status does not tell
     #[arg(long, conflicts_with_all = ["dry_run", "download_only", "set", "unset", "values", "secret"])]
     check: bool,
     /// Bring the images into the store; update later
     #[arg(long, conflicts_with_all = ["dry_run", "set", "unset", "values", "secret"])]
     download_only: bool,
-    /// Each container by itself: one that fails keeps no other from it
+    /// Update each container independently: a failure does not stop the others
     #[arg(long)]
     each: bool,
     /// Also take an image that failed before

@@ -15,8 +15,11 @@ use crate::ops::verify::{self, Fault, Outcome, Place, Request};
 /// How many places of one fault are shown; `--json` has them all.
 const SHOWN: usize = 8;
 
+const HELP: &str = "Exit status: 0 no fault; 1 there are some.";
+
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct Args {
     /// The containers; all of them when none is named
     #[arg(value_name = "NAME", add = complete::containers())]
