@@ -1,7 +1,7 @@
 //! Manual pages and completions: made from the definitions of the command line, complete, and of good form.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::host::BEDPLATE;
@@ -95,6 +95,84 @@ fn the_pages_of_files_have_what_the_program_reads() {
     ] {
         assert!(contract.contains(text), "{text}: {contract}");
     }
+}
+
+/// The texts for people in these directories and below.
+fn documents() -> Vec<PathBuf> {
+    let own = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"];
+    let mut found: Vec<PathBuf> = own.map(PathBuf::from).to_vec();
+    let mut left = ["docs", "examples", "tests"].map(PathBuf::from).to_vec();
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(&dir).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|e| e == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The text without its examples and without what is set as code.
+fn prose(text: &str) -> String {
+    let mut fenced = false;
+    let lines = text.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence && !line.starts_with("    ")
+    });
+    let text: Vec<&str> = lines.collect();
+    let text = text.join("\n");
+    text.split('`').step_by(2).collect()
+}
+
+/// The anchors of a text's headings, as GitHub makes them.
+fn anchors(text: &str) -> Vec<String> {
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = |c: &char| c.is_alphanumeric() || "-_ ".contains(*c);
+            title
+                .chars()
+                .filter(kept)
+                .collect::<String>()
+                .replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_document_leads_somewhere() {
+    let mut links = 0;
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for rest in prose(&text).split("](").skip(1) {
+            let link = rest.split(')').next().unwrap();
+            if link.starts_with("https://") {
+                continue;
+            }
+            links += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap().join(path),
+            };
+            let at = document.display();
+            assert!(target.exists(), "{at}: `{link}`");
+            if !anchor.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let known = anchors(&text);
+                assert!(
+                    known.iter().any(|a| a == anchor),
+                    "{at}: `{link}`: {known:?}"
+                );
+            }
+        }
+    }
+    assert!(links > 30, "{links} links were seen");
 }
 
 #[test]
