@@ -35,6 +35,29 @@ BUILT = $(if $(filter debug,$(PROFILE)),build,release)
 STRIP ?= -s
 # What explains journal entries is read from a database; packages have triggers for it.
 CATALOG = $(if $(DESTDIR),,! command -v journalctl >/dev/null || journalctl --update-catalog)
+# Without the launcher no container starts any more, now or at the next boot: they go first, and by name.
+define NO_CONTAINERS
+installed=; \
+for current in $(DESTDIR)/var/lib/bedplate/containers/*/current; do \
+	[[ ! -L $$current ]] || { name=$${current%/current}; installed+=" $${name##*/}"; }; \
+done; \
+[[ -z $$installed ]] || { \
+	echo "bedplate: these system containers are installed and cannot start without it:$$installed" >&2; \
+	echo "bedplate: uninstall them first; their data stays: bedplate uninstall$$installed" >&2; \
+	exit 1; \
+}
+endef
+# The links of what the operator has enabled; a timer that runs would start what is gone.
+define DISABLE
+if command -v systemctl >/dev/null; then \
+	for unit in bedplate-recover.service bedplate-update.timer; do \
+		[[ ! -e $(unitdir)/$$unit ]] || systemctl --quiet --root=/ disable "$$unit"; \
+	done; \
+	[[ ! -d /run/systemd/system ]] || systemctl --quiet stop bedplate-update.timer; \
+fi
+endef
+# systemd forgets units that are gone only when it is told.
+RELOAD = $(if $(DESTDIR),,[[ ! -d /run/systemd/system ]] || systemctl daemon-reload)
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
@@ -85,14 +108,17 @@ install: $(BUILT) man completions ## install below $(DESTDIR)$(prefix); PROFILE=
 	rm -r $(DESTDIR)$(docdir)/docs/schema
 	$(CATALOG)
 
-uninstall: ## remove what `install` put there; containers, images and settings stay
+uninstall: ## remove what `install` put there, unless containers are installed; images and settings stay
+	@$(NO_CONTAINERS)
+	$(if $(DESTDIR),,$(DISABLE))
 	rm -f $(DESTDIR){$(bindir)/bedplate,$(LAUNCHER),$(bashcompdir)/bedplate,$(zshcompdir)/_bedplate,$(fishcompdir)/bedplate.fish}
 	rm -f $(DESTDIR)$(mandir)/{man5/bedplate.toml.5,man7/bedplate-contract.7,man8/bedplate{,-*}.8} $(DESTDIR)$(catalogdir)/bedplate.catalog
 	rm -f $(patsubst dist/%,$(DESTDIR)$(unitdir)/%,$(wildcard dist/*.service dist/*.timer))
 	rm -f $(DESTDIR)$(presetdir)/50-bedplate.preset
-	rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
+	[[ ! -d $(DESTDIR)$(libexecdir)/bedplate ]] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(libexecdir)/bedplate
 	rm -rf $(DESTDIR){$(docdir),$(licensedir),$(datadir)/bedplate}
 	$(CATALOG)
+	$(RELOAD)
 
 dist: ## target/dist/bedplate-VERSION.tar.zst: the last commit and every crate it is built from
 	packaging/dist
@@ -100,7 +126,7 @@ dist: ## target/dist/bedplate-VERSION.tar.zst: the last commit and every crate i
 deb: ## target/deb/*.deb, from the archive and without a network; needs debhelper
 	packaging/deb
 
-check: ## every test, as continuous integration runs it
+check: ## every test, as continuous integration runs it; installs what they need; 40 minutes
 	tests/check all
 
 check-lint: ## formatting, clippy, documentation
