@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, SocketAddrV4, SocketType};
 use serde_json::Value;
 
+use crate::damage::{flip, object, well, with_content};
 use crate::host::Host;
 use crate::layout::{Image, Layout, PLAIN};
 use crate::process::DEADLINE;
@@ -147,6 +148,32 @@ fn too_many_requests() {
     assert!(run.stderr.contains(&again), "{}", run.stderr);
     run.ok();
     assert_eq!(wire.requests(&layout.layer).len(), 2);
+}
+
+/// `repair` fetches as a pull does.
+#[test]
+fn a_repair_is_tried_again() {
+    let host = host();
+    let wire = Wire::new(&host);
+    let (layout, reference) = pushed(&host, &wire, "repaired", 25);
+    host.ok(&["install", "--name", "etcd", &reference]);
+    // A file of the layer; and its list of entries, for which all of the layer is written anew.
+    for damaged in [
+        object(&host, "opt/noise"),
+        with_content(&host, b"{\"format\":"),
+    ] {
+        flip(&damaged);
+        wire.mend();
+        wire.spoil(&layout.layer, Fault::Reset(100_000), 1);
+        let run = host.run(&["repair"]);
+        let note = format!("note: layer {}: ", layout.layer);
+        let again = format!("{RESET}; attempt 2 of 5 in ");
+        let told = |line: &&str| line.starts_with(&note) && line.contains(&again);
+        assert_eq!(run.stderr.lines().filter(told).count(), 1, "{run:?}");
+        run.ok();
+        assert_eq!(wire.requests(&layout.layer).len(), 2);
+        well(&host);
+    }
 }
 
 #[test]

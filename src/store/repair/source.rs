@@ -11,10 +11,12 @@ use crate::image::access::Access;
 use crate::image::platform::Platform;
 use crate::image::reference::{ImageRef, Transport};
 use crate::image::remote::{self, RemoteImage};
+use crate::image::retry::with_retries;
 use crate::progress::{Event, Report};
 use crate::store::Store;
 use crate::store::archive::Archive;
 use crate::store::entry::{Entry, clean_path};
+use crate::store::fetch::label;
 use crate::store::inflate::{Hashed, inflate};
 use crate::store::object::{CHUNK, Meta, Sum};
 use crate::store::repair::scratch::Scratch;
@@ -128,24 +130,27 @@ impl Source {
         })
     }
 
-    /// Reads a layer's blob, which has to be the layer's.
+    /// Reads a layer's blob, which has to be the layer's, again if the network spoils it.
     fn read<T>(
         &self,
         diff_id: &Digest,
         report: &Report,
-        read: impl FnOnce(&mut dyn Read) -> Result<T>,
+        mut read: impl FnMut(&mut dyn Read) -> Result<T>,
     ) -> Result<T> {
         let descriptor = self.descriptor(diff_id)?;
         let digest = descriptor.digest().to_string();
         let fetching = || format!("fetching layer {digest} of `{}`", self.image.reference);
-        report.event(Event::LayerBegin {
-            digest: digest.clone(),
-            size: descriptor.size(),
-        });
-        let mut blob = self.image.blob(descriptor).with_context(fetching)?;
-        let read = read(&mut blob);
-        let verdict = blob.finish().map_err(anyhow::Error::from);
-        let read = verdict.and(read).with_context(fetching)?;
+        let read = with_retries(report, &label(descriptor), |_| {
+            report.event(Event::LayerBegin {
+                digest: digest.clone(),
+                size: descriptor.size(),
+            });
+            let mut blob = self.image.blob(descriptor)?;
+            let read = read(&mut blob);
+            let verdict = blob.finish().map_err(anyhow::Error::from);
+            verdict.and(read)
+        })
+        .with_context(fetching)?;
         report.event(Event::LayerDone { digest });
         Ok(read)
     }
