@@ -179,6 +179,25 @@ mod tests {
         }
     }
 
+    /// What has been read by then may be all that there is: a checksum is missing, or the last block of nothing.
+    #[test]
+    fn an_end_before_that_of_the_compression_is_refused() {
+        let data = b"one".repeat(100);
+        let mut zstd = zstd::Encoder::new(Vec::new(), 0).unwrap();
+        zstd.include_checksum(true).unwrap();
+        zstd.write_all(&data).unwrap();
+        for blob in [gzip(&data), zstd.finish().unwrap()] {
+            // With less than its magic number it is not compressed at all.
+            for length in 4..blob.len() {
+                let read = inflate(&blob[..length]).and_then(|mut stream| {
+                    let mut text = Vec::new();
+                    stream.read_to_end(&mut text)
+                });
+                assert!(read.is_err(), "{length} of {}", blob.len());
+            }
+        }
+    }
+
     #[test]
     fn another_content_or_kind_is_refused() {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

@@ -188,6 +188,33 @@ fn truncated_layer() {
     host.refused(&["install", &layout.reference], &error);
 }
 
+/// Every digest is right, and the compression is not at its end: within the archive, or with all of that read already.
+#[test]
+fn a_layer_cut_within_its_compression() {
+    let host = host();
+    let image = Image::new(PLAIN).file("opt/noise", noise(100_000));
+    let half = |whole: usize| whole / 2;
+    let nearly = |whole: usize| whole - 4;
+    for (zstd, keep, said) in [
+        (
+            false,
+            half as fn(usize) -> usize,
+            "entry `opt/noise`: incomplete deflate stream",
+        ),
+        (false, nearly, "unexpected end of file"),
+        (true, half, "incomplete frame"),
+        (true, nearly, "incomplete frame"),
+    ] {
+        let cut = |layer: &mut Vec<u8>| layer.truncate(keep(layer.len()));
+        let layout = image.write_spoilt(&host.beside("cut"), zstd, cut);
+        let error = format!(
+            "error: importing `{}`: layer {}: {said}",
+            layout.reference, layout.layer
+        );
+        host.refused(&["install", &layout.reference], &error);
+    }
+}
+
 /// Every digest is right, and behind the compressed archive is something that is none.
 #[test]
 fn garbage_behind_a_layer() {
@@ -195,7 +222,8 @@ fn garbage_behind_a_layer() {
     for zstd in [false, true] {
         let name = format!("garbage-{zstd}");
         let image = Image::new(PLAIN).file("opt/name", &name);
-        let layout = image.write_with_tail(&host.beside(&name), zstd, b"garbage");
+        let garbage = |layer: &mut Vec<u8>| layer.extend_from_slice(b"garbage");
+        let layout = image.write_spoilt(&host.beside(&name), zstd, garbage);
         let said = host.fails(&["install", &layout.reference]);
         println!("{said}");
         let error = format!(
@@ -204,7 +232,7 @@ fn garbage_behind_a_layer() {
         );
         assert!(said.starts_with(&error), "{said}");
         // Nothing behind it: so that was the reason.
-        let layout = image.write_with_tail(&host.beside(&format!("good-{zstd}")), zstd, b"");
+        let layout = image.write_spoilt(&host.beside(&format!("good-{zstd}")), zstd, |_| ());
         host.ok(&["install", &layout.reference]);
     }
 }

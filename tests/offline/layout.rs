@@ -1,6 +1,7 @@
 //! Images as OCI layouts, written blob by blob: so the broken ones can be made as well.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -39,6 +40,8 @@ pub(crate) struct Layout {
     pub(crate) digest: String,
     /// Digest of the uppermost layer's blob.
     pub(crate) layer: String,
+    /// Digests of all layers' blobs, lowest first.
+    pub(crate) layers: Vec<String>,
     /// Digest of that layer's tar stream.
     pub(crate) diff_id: String,
 }
@@ -157,15 +160,29 @@ impl Image {
         Self::assemble(dir, &gzip(tar), &digest(tar))
     }
 
-    /// As [`Image::write`], the layer compressed with gzip or zstd and something put behind it.
-    pub(crate) fn write_with_tail(&self, dir: &Path, zstd: bool, tail: &[u8]) -> Layout {
+    /// As [`Image::write`], the layer compressed with zstd, a checksum at its end as gzip has one.
+    pub(crate) fn write_zstd(&self, dir: &Path) -> Layout {
+        self.write_spoilt(dir, true, |_| ())
+    }
+
+    /// As [`Image::write`], the layer compressed with gzip or zstd and then spoilt: all digests are right.
+    pub(crate) fn write_spoilt(
+        &self,
+        dir: &Path,
+        zstd: bool,
+        spoil: impl FnOnce(&mut Vec<u8>),
+    ) -> Layout {
         let tar = self.tar();
-        let layer = if zstd {
-            zstd::encode_all(&tar[..], 0).unwrap()
+        let mut layer = if zstd {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 0).unwrap();
+            encoder.include_checksum(true).unwrap();
+            encoder.write_all(&tar).unwrap();
+            encoder.finish().unwrap()
         } else {
             gzip(&tar)
         };
-        Self::assemble(dir, &[&layer, tail].concat(), &digest(&tar))
+        spoil(&mut layer);
+        Self::assemble(dir, &layer, &digest(&tar))
     }
 
     /// An image whose one layer has a file of so many zeros, a multiple of 64 MiB. With another diff_id than it should:
@@ -200,8 +217,11 @@ impl Image {
             "config": { "Entrypoint": ["/bin/sleep"], "Cmd": ["infinity"] },
             "rootfs": { "type": "layers", "diff_ids": diff_ids },
         });
-        let kind = format!("{LAYER}+gzip");
-        let blobs = layers.iter().map(|(layer, _)| blob(dir, &kind, layer));
+        let blobs = layers.iter().map(|(layer, _)| {
+            let zstd = layer.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]);
+            let kind = if zstd { "zstd" } else { "gzip" };
+            blob(dir, &format!("{LAYER}+{kind}"), layer)
+        });
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -218,6 +238,7 @@ impl Image {
             reference: format!("oci:{}:latest", dir.display()),
             digest: entry["digest"].as_str().unwrap().to_owned(),
             layer: digest(layer),
+            layers: layers.iter().map(|(layer, _)| digest(layer)).collect(),
             diff_id: diff_id.clone(),
         }
     }

@@ -45,6 +45,16 @@ fn pushed(host: &Host, wire: &Wire, name: &str, seed: u64) -> (Layout, String) {
     (layout, wire.reference(name))
 }
 
+/// An image of so many layers of about 100 kB, pushed; its layout and its reference through the wire.
+fn layered(host: &Host, wire: &Wire, name: &str, seeds: std::ops::Range<u64>) -> (Layout, String) {
+    let layer = |seed: u64| Image::default().file(&format!("opt/{seed}"), noise(seed, 100_000));
+    let lowest = Image::new(PLAIN).file("opt/lowest", noise(seeds.start, 100_000));
+    let image = (seeds.start + 1..seeds.end).fold(lowest, |below, seed| layer(seed).over(&below));
+    let layout = host.image(name, &image);
+    registry().push(&layout, name);
+    (layout, wire.reference(name))
+}
+
 /// A name, whether it happens to the manifest and not to a layer, what happens, and what the note says: by which of two
 /// skopeos asks for the manifest first.
 type Passing = (&'static str, bool, Fault, &'static [&'static str]);
@@ -134,11 +144,15 @@ fn too_many_requests() {
     let host = Host::new();
     let wire = Wire::new(&host);
     let (layout, reference) = pushed(&host, &wire, "busy", 20);
-    wire.spoil(&layout.layer, Fault::Status(429, "Retry-After: 1\r\n"), 1);
+    // Without that header it waits two seconds.
+    wire.spoil(&layout.layer, Fault::Status(429, "Retry-After: 3\r\n"), 1);
     let run = host.run(&["install", &reference]);
     assert!(!run.stderr.contains("note: "), "{}", run.stderr);
     run.ok();
-    assert_eq!(wire.requests(&layout.layer).len(), 2);
+    let requests = wire.requests(&layout.layer);
+    assert_eq!(requests.len(), 2);
+    let waited = requests[1].at - requests[0].at;
+    assert!(waited >= Duration::from_millis(2900), "{waited:?}");
     let host = self::host();
     let wire = Wire::new(&host);
     let (layout, reference) = pushed(&host, &wire, "busier", 21);
@@ -245,6 +259,27 @@ fn nothing_new_is_one_request() {
     assert_eq!(wire.requests("/manifests/").len(), 1);
 }
 
+/// A layer that is known by its diff_id is not fetched, however it is compressed.
+#[test]
+fn known_under_another_compression() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let image = Image::new(PLAIN).file("opt/noise", noise(55, 300_000));
+    let gzip = host.image("as-gzip", &image);
+    let zstd = image.write_zstd(&host.beside("as-zstd"));
+    assert_eq!(gzip.diff_id, zstd.diff_id);
+    for (layout, name) in [(&gzip, "as-gzip"), (&zstd, "as-zstd")] {
+        // Else skopeo may take the blob of which it knows that it has the same content.
+        registry().push_with(&layout.reference, name, &["--preserve-digests"]);
+        host.ok(&["install", &wire.reference(name)]);
+        let rootfs = host.at(&format!("var/lib/bedplate/containers/{name}/1/rootfs"));
+        assert!(fs::read(rootfs.join("opt/noise")).unwrap() == noise(55, 300_000));
+    }
+    assert!(registry().blob(&zstd.layer).exists());
+    assert_eq!(wire.requests(&gzip.layer).len(), 1);
+    assert_eq!(wire.requests(&zstd.layer).len(), 0);
+}
+
 /// A running `install` and the lines of its stderr.
 struct Running {
     child: Child,
@@ -290,6 +325,24 @@ fn a_killed_pull_keeps_its_complete_layers() {
     host.ok(&["install", &reference]);
     assert_eq!(wire.requests(&lower).len(), 0);
     assert_eq!(wire.bytes(&layout.layer), size(&layout.layer));
+}
+
+#[test]
+fn layers_are_fetched_side_by_side() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (layout, reference) = layered(&host, &wire, "beside", 63..66);
+    assert_eq!(layout.layers.len(), 3);
+    for layer in &layout.layers {
+        wire.spoil(layer, Fault::Stall(1000), 9);
+    }
+    let mut running = start(&host, &["pull", &reference]);
+    // One after another, the next would begin when this client has gone.
+    layout.layers.iter().for_each(|_| wire.wait_until_stalled());
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    wire.mend();
+    host.ok(&["install", &reference]);
 }
 
 /// Nobody waits for a registry that is silent when bedplate is gone.

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::Host;
 use crate::process::DEADLINE;
@@ -29,6 +29,7 @@ pub(crate) enum Fault {
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) path: String,
+    pub(crate) at: Instant,
     /// Bytes of the body that were passed on.
     pub(crate) bytes: u64,
 }
@@ -54,7 +55,8 @@ enum Stalled {
 
 /// The server. It listens as long as the tests run.
 pub(crate) struct Wire {
-    address: String,
+    /// `127.0.0.1:PORT`.
+    pub(crate) address: String,
     state: Arc<Mutex<State>>,
     stalled: mpsc::Receiver<Stalled>,
 }
@@ -160,7 +162,11 @@ fn serve(mut client: TcpStream, state: &Mutex<State>, tell: &mpsc::Sender<Stalle
             rule.fault
         });
         let index = locked.requests.len();
-        locked.requests.push(Request { path, bytes: 0 });
+        locked.requests.push(Request {
+            path,
+            at: Instant::now(),
+            bytes: 0,
+        });
         drop(locked);
         let passed = |bytes| {
             // After `mend` it is another list.
