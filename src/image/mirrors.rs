@@ -1,8 +1,8 @@
-//! Mirrors that swallow packets, left out of a pull.
+//! Mirrors that are silent, left out of a pull.
 //!
 //! skopeo tries the mirrors of containers-registries.conf(5) in turn and waits a minute for each that does not answer
 //! (two where plain HTTP is allowed), in each of its processes. So they are knocked at first, all at once, for three
-//! seconds at most; if one stays silent, skopeo gets a registries.conf with one more entry, for this image's
+//! seconds at most; if one has not answered by then, skopeo gets a registries.conf with one more entry, for this image's
 //! repository alone and without that mirror. Every other setting of the host holds, drop-ins included, and the
 //! registry itself is always tried last. A mirror that refuses or has no address costs no time and stays.
 //!
