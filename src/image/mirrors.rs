@@ -6,8 +6,9 @@
 //! repository alone and without that mirror. Every other setting of the host holds, drop-ins included, and the
 //! registry itself is always tried last. A mirror that refuses or has no address costs no time and stays.
 //!
-//! Nothing is knocked at where connections go through a proxy, nor where a drop-in has an entry for exactly this
-//! repository: that one would win over ours.
+//! Two remain in use, each with a note: a mirror behind a proxy is not knocked at, for there the proxy would answer; and
+//! where a drop-in has an entry for exactly this repository that one would win over ours. skopeo cannot be told of
+//! another directory of drop-ins, and looks entries up by the repository's name alone: none is closer than that.
 #![expect(
     clippy::disallowed_methods,
     reason = "the settings are those of this host, as skopeo reads them, whatever --root says"
@@ -24,15 +25,13 @@ use tempfile::NamedTempFile;
 use toml::{Table, Value};
 
 use crate::image::knock::{PATIENCE, knock};
+use crate::image::proxied::Proxies;
 use crate::image::reference::{ImageRef, Transport};
 use crate::progress::Report;
 
 /// Where skopeo reads them, below `/etc` and below `~/.config`.
 const CONF: &str = "containers/registries.conf";
 const CONF_D: &str = "containers/registries.conf.d";
-
-/// What would make a probe meaningless.
-const PROXIES: &[&str] = &["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 /// The registries.conf that skopeo is to use, if it is not the host's own.
 #[derive(Debug, Clone, Default)]
@@ -61,8 +60,7 @@ struct Found {
 
 /// Looks which mirrors of the image's registry answer.
 pub(crate) fn without_dead(reference: &ImageRef, report: &Report) -> Registries {
-    let proxied = PROXIES.iter().any(|name| std::env::var_os(name).is_some());
-    if reference.transport() != Transport::Docker || proxied {
+    if reference.transport() != Transport::Docker {
         return Registries::default();
     }
     let name = reference.repository();
@@ -71,18 +69,24 @@ pub(crate) fn without_dead(reference: &ImageRef, report: &Report) -> Registries 
         return Registries::default();
     };
     let pinned = reference.digest().is_some();
-    let dead: Vec<_> = knock(&used(&found.entry, pinned))
+    let proxies = Proxies::of_environment();
+    let (proxied, near): (Vec<_>, Vec<_>) = used(&found.entry, pinned)
+        .into_iter()
+        .partition(|(mirror, insecure)| proxies.serve(mirror, *insecure));
+    if !proxied.is_empty() {
+        report.note(format!(
+            "whether {} answers is not known: connections to it go through a proxy",
+            listed(proxied.iter().map(|(mirror, _)| mirror))
+        ));
+    }
+    let dead: Vec<_> = knock(&near)
         .into_iter()
         .filter_map(|(mirror, answers)| (!answers).then_some(mirror))
         .collect();
     if dead.is_empty() {
         return Registries::default();
     }
-    let listed = dead
-        .iter()
-        .map(|mirror| format!("`{mirror}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let listed = listed(&dead);
     let made = if found.dropped_in && found.prefix == name {
         None
     } else {
@@ -100,6 +104,11 @@ pub(crate) fn without_dead(reference: &ImageRef, report: &Report) -> Registries 
         PATIENCE.as_secs()
     ));
     Registries(Some(Arc::new(file)))
+}
+
+fn listed<'a>(mirrors: impl IntoIterator<Item = &'a String>) -> String {
+    let quoted = mirrors.into_iter().map(|mirror| format!("`{mirror}`"));
+    quoted.collect::<Vec<_>>().join(", ")
 }
 
 /// The entry for a repository; `None` if there is none, or nothing is mirrored at all.

@@ -11,6 +11,7 @@ mod nested;
 mod opening;
 pub mod platform;
 pub(crate) mod policy;
+mod proxied;
 mod proxy;
 pub mod reference;
 pub mod remote;

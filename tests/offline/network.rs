@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::damage::{flip, object, well, with_content};
 use crate::host::Host;
 use crate::layout::{Image, Layout, PLAIN};
-use crate::process::DEADLINE;
+use crate::process::{self, DEADLINE};
 use crate::registry::{allow, registry};
 use crate::wire::{Fault, Wire};
 
@@ -471,6 +471,50 @@ fn a_mirror_behind_a_dead_one_is_used() {
         assert_eq!(wire.requests("/").len(), 0);
         assert_eq!(live.requests(&layout.layer).len(), 1);
     }
+}
+
+/// What cannot be left out is told of.
+#[test]
+fn a_dead_mirror_of_just_this_repository() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (_, reference) = pushed(&host, &wire, "mirrored-exactly", 90);
+    let name = format!("{}/mirrored-exactly", wire.address);
+    let mute = Mute::new();
+    let dead = format!("{}/mirrored-exactly", mute.address);
+    mirror(&host, &name, &[(&dead, true)]);
+    let mut running = start(&host, &["pull", &reference]);
+    let note = format!(
+        "note: no answer from `{dead}` within 3 s; a drop-in for exactly `{name}` keeps it in use"
+    );
+    while running.lines.recv_timeout(DEADLINE).unwrap() != note {}
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+}
+
+/// Whether one behind a proxy answers cannot be told, and that is said; others are knocked at as ever.
+#[test]
+fn mirrors_and_a_proxy() {
+    let host = Host::new();
+    let wire = Wire::new(&host);
+    let (_, reference) = pushed(&host, &wire, "mirrored-through", 91);
+    let mute = Mute::new();
+    let mirrors = [(mute.address.as_str(), true), ("mirror.example", false)];
+    mirror(&host, &wire.address, &mirrors);
+    let mut install = host.command(&["install", &reference]);
+    // One that refuses: nothing listens on that port of any machine that tests this.
+    install.env("HTTPS_PROXY", "http://127.0.0.1:9");
+    let run = process::run(&mut install);
+    let lines = run.stderr.lines();
+    let notes: Vec<_> = lines.filter(|line| line.starts_with("note: ")).collect();
+    let dead = format!(
+        "note: no answer from `{}` within 3 s: left out of this pull",
+        mute.address
+    );
+    let through =
+        "note: whether `mirror.example` answers is not known: connections to it go through a proxy";
+    assert_eq!(notes, [through, &dead], "{}", run.stderr);
+    run.ok();
 }
 
 #[test]
