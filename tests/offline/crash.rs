@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::host::{Host, assert_same};
 use crate::layout::{Image, Layout};
@@ -58,20 +58,21 @@ pub(crate) fn host() -> Host {
     host
 }
 
-/// Runs the program until a moment, then kills it; whether it was still running.
-pub(crate) fn killed(host: &Host, args: &[&str], moment: Duration) -> bool {
+/// Runs the program until a moment, then kills it; when it ended by itself, after what time it had.
+pub(crate) fn killed(host: &Host, args: &[&str], moment: Duration) -> Option<Duration> {
     let mut command = host.command(args);
+    let began = Instant::now();
     let mut child = command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let ended = process::ends_within(&child, moment);
-    if !ended {
+    let ended = process::ends_within(&child, moment).then(|| began.elapsed());
+    if ended.is_none() {
         child.kill().unwrap();
     }
     child.wait().unwrap();
-    !ended
+    ended
 }
 
 #[test]
