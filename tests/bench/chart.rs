@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::Result;
 
 use crate::place;
-use crate::report::{Row, Spread};
+use crate::rows::{Row, Spread};
 
 /// Scenarios, and what a reader is told about them.
 const TITLES: [(&str, &str); 9] = [

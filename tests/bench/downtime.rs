@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::images::Images;
 use crate::place;
-use crate::report::{Row, Spread};
+use crate::rows::{Row, Spread};
 use crate::start::{boot, file, inside, show};
 
 /// The two images between which the tag moves.
@@ -122,7 +122,7 @@ fn row(tool: &str, lines: &[(&str, Value)]) -> Result<Row> {
         runs: own.len(),
         wall_s: of("gap_s"),
         cpu_s: of("cpu_s"),
-        rss_mb: of("memory_mb"),
+        rss_mb: None,
         disk_mb: None,
         blobs: None,
         helpers: None,

@@ -20,6 +20,7 @@ mod layout;
 mod place;
 mod registry;
 mod report;
+mod rows;
 mod scenario;
 mod server;
 mod start;
@@ -39,7 +40,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::images::Images;
 use crate::registry::Registry;
-use crate::report::Row;
+use crate::rows::Row;
 use crate::scenario::Part;
 
 fn main() -> ExitCode {
@@ -67,8 +68,14 @@ fn bench() -> Result<()> {
         Ok(text) => text
             .parse()
             .with_context(|| format!("BENCH_RUNS=`{text}`"))?,
-        Err(_) => 5,
+        Err(_) => report::ENOUGH,
     };
+    if runs < report::ENOUGH {
+        eprintln!(
+            "bench: {runs} runs only: a median of fewer than {} says little",
+            report::ENOUGH
+        );
+    }
     let wanted = scenario::wanted(std::env::var("BENCH_SCENARIOS").ok().as_deref())?;
     let _alone = place::prepare()?;
     let images = Images::make(&wanted)?;

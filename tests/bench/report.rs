@@ -1,14 +1,14 @@
-//! What was measured, as rows: written to `bench.json`, printed as a table.
+//! What was measured: written to `bench.json`, printed as a table.
 
 use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 
 use crate::accounting::{self, Cost};
 use crate::place;
+use crate::rows::{Row, Spread};
 
 /// One run of one tool.
 #[derive(Debug, Clone, Copy)]
@@ -20,34 +20,10 @@ pub(crate) struct Sample {
     pub(crate) blobs: usize,
 }
 
-/// All runs of one tool in one scenario.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Row {
-    pub(crate) scenario: String,
-    pub(crate) tool: String,
-    pub(crate) runs: usize,
-    pub(crate) wall_s: Spread,
-    pub(crate) cpu_s: Spread,
-    pub(crate) rss_mb: Spread,
-    /// What its store takes, or takes more than before.
-    pub(crate) disk_mb: Option<Spread>,
-    /// Blobs that the registry handed out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) blobs: Option<Spread>,
-    /// Processes that stay beside the payload.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) helpers: Option<Spread>,
-}
-
-/// Of several values.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
 const MB: f64 = 1e6;
+
+/// Of fewer runs a median says little.
+pub(crate) const ENOUGH: usize = 5;
 
 impl Row {
     pub(crate) fn new(scenario: &str, tool: &str, samples: &[Sample]) -> Self {
@@ -58,25 +34,10 @@ impl Row {
             runs: samples.len(),
             wall_s: of(|s| s.cost.wall.as_secs_f64()),
             cpu_s: of(|s| s.cost.cpu.as_secs_f64()),
-            rss_mb: of(|s| float(s.cost.memory) / MB),
+            rss_mb: Some(of(|s| float(s.cost.memory) / MB)),
             disk_mb: Some(of(|s| float(s.disk) / MB)),
             blobs: Some(of(|s| float(s.blobs as u64))),
             helpers: None,
-        }
-    }
-}
-
-impl Spread {
-    /// Of these values; of two in the middle the mean.
-    pub(crate) fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or_default();
-        let last = values.len().saturating_sub(1);
-        let round = |value: f64| (value * 1e5).round() / 1e5;
-        Self {
-            median: round(f64::midpoint(at(last / 2), at(last.div_ceil(2)))),
-            min: round(at(0)),
-            max: round(at(last)),
         }
     }
 }
@@ -126,27 +87,22 @@ pub(crate) fn print(rows: &[Row]) {
         };
         last = &row.scenario;
         println!(
-            "{shown:<17} {:<11} {:>16} {:>16} {:>9.1} {:>9}",
+            "{shown:<17} {:<11} {:>16} {:>16} {:>9} {:>9}",
             row.tool,
             row.wall_s.to_string(),
             row.cpu_s.to_string(),
-            row.rss_mb.median,
-            row.disk_mb
-                .map_or_else(|| "-".to_owned(), |disk| format!("{:.1}", disk.median))
+            megabytes(row.rss_mb),
+            megabytes(row.disk_mb)
         );
+    }
+    let fewest = rows.iter().map(|row| row.runs).min();
+    if let Some(runs) = fewest.filter(|runs| *runs < ENOUGH) {
+        println!("\n{runs} runs only: a median of fewer than {ENOUGH} says little");
     }
 }
 
-impl fmt::Display for Spread {
-    /// Seconds: the median, and in brackets how far the runs lie apart.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = if self.median < 1.0 { 3 } else { 2 };
-        write!(
-            f,
-            "{:.digits$} ({:.digits$}..{:.digits$})",
-            self.median, self.min, self.max
-        )
-    }
+fn megabytes(spread: Option<Spread>) -> String {
+    spread.map_or_else(|| "-".to_owned(), |size| format!("{:.1}", size.median))
 }
 
 #[expect(

@@ -10,7 +10,8 @@ use crate::downtime;
 use crate::images::Images;
 use crate::place;
 use crate::registry::Registry;
-use crate::report::{Row, Sample};
+use crate::report::Sample;
+use crate::rows::Row;
 use crate::tools::{Store, Tool, Wanted};
 
 /// One comparison.

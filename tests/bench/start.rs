@@ -13,7 +13,7 @@ use crate::derive;
 use crate::host;
 use crate::machine::Machine;
 use crate::place;
-use crate::report::{Row, Spread};
+use crate::rows::{Row, Spread};
 
 /// In the order of the rows.
 const TOOLS: [&str; 4] = ["bedplate", "podman", "crun", "native"];
@@ -184,7 +184,7 @@ fn row(tool: &str, lines: &[Value]) -> Result<Row> {
         runs: own.len(),
         wall_s: of("wall_s", 1.0),
         cpu_s: of("cpu_s", 1.0),
-        rss_mb: of("memory_kb", 1e6 / 1024.0),
+        rss_mb: Some(of("memory_kb", 1e6 / 1024.0)),
         disk_mb: None,
         blobs: None,
         helpers: Some(Spread::of(helpers.collect())),

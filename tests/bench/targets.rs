@@ -1,11 +1,13 @@
 //! The ratios that matter, against what they must reach; and what each tool does for the time that it takes.
 
-use crate::report::{Row, Spread};
+use crate::rows::{Row, Spread};
 
-/// A figure with its bounds, if it was measured.
-struct Target {
-    label: String,
-    is: Option<f64>,
+/// A figure of a scenario with its bounds, if it was measured.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) scenario: &'static str,
+    pub(crate) what: &'static str,
+    pub(crate) is: Option<f64>,
     must: f64,
     aim: f64,
 }
@@ -15,7 +17,7 @@ type Value = fn(&Row) -> Option<Spread>;
 
 const WALL: Value = |row| Some(row.wall_s);
 const CPU: Value = |row| Some(row.cpu_s);
-const MEMORY: Value = |row| Some(row.rss_mb);
+const MEMORY: Value = |row| row.rss_mb;
 const DISK: Value = |row| row.disk_mb;
 const BLOBS: Value = |row| row.blobs;
 const HELPERS: Value = |row| row.helpers;
@@ -32,35 +34,56 @@ containerd  each blob's digest, each diff_id                blobs and records; u
 umoci       each blob's digest, each diff_id                blobs; unpacked files are not synced
 floor       each blob's digest; hashes tar streams as well  nothing is synced";
 
-/// Prints which targets are reached, of those that the rows tell.
+/// Prints which targets are reached, of the scenarios that there are rows of.
 pub(crate) fn print(rows: &[Row]) {
     println!("\n{:<50} {:>8} {:>6} {:>6}", "medians", "is", "must", "aim");
     for target in targets(rows) {
-        let Some(is) = target.is else { continue };
-        let verdict = match is {
-            is if is <= target.aim => "pass, aim reached",
-            is if is <= target.must => "pass",
-            _ => "MISS",
-        };
         println!(
-            "{:<50} {is:>8.2} {:>6} {:>6}  {verdict}",
-            target.label, target.must, target.aim
+            "{:<50} {:>8} {:>6} {:>6}  {}",
+            format!("{}: {}", target.scenario, target.what),
+            target
+                .is
+                .map_or_else(|| "-".to_owned(), |is| format!("{is:.2}")),
+            target.must,
+            target.aim,
+            target.verdict()
         );
     }
     println!("{SAFETY}");
 }
 
-fn targets(rows: &[Row]) -> Vec<Target> {
+/// The targets of the scenarios that there are rows of.
+pub(crate) fn targets(rows: &[Row]) -> Vec<Target> {
     let mut all: Vec<Target> = COLD.iter().flat_map(|name| cold(rows, name)).collect();
     all.extend(later(rows));
     all.extend(start(rows));
     all.push(downtime(rows));
+    all.retain(|target| rows.iter().any(|row| row.scenario == target.scenario));
     all
 }
 
-fn target(label: impl Into<String>, is: Option<f64>, must: f64, aim: f64) -> Target {
+impl Target {
+    /// Whether it is reached.
+    pub(crate) fn verdict(&self) -> &'static str {
+        match self.is {
+            None => "NOT MEASURED",
+            Some(is) if is <= self.aim => "pass, aim reached",
+            Some(is) if is <= self.must => "pass",
+            Some(_) => "MISS",
+        }
+    }
+}
+
+fn target(
+    scenario: &'static str,
+    what: &'static str,
+    is: Option<f64>,
+    must: f64,
+    aim: f64,
+) -> Target {
     Target {
-        label: label.into(),
+        scenario,
+        what,
         is,
         must,
         aim,
@@ -68,7 +91,7 @@ fn target(label: impl Into<String>, is: Option<f64>, must: f64, aim: f64) -> Tar
 }
 
 /// Of an install into an empty store.
-fn cold(rows: &[Row], name: &str) -> [Target; 3] {
+fn cold(rows: &[Row], name: &'static str) -> [Target; 3] {
     let own = |value| median(rows, name, "bedplate", value);
     let best = |value| {
         let peers = PEERS.iter();
@@ -79,23 +102,20 @@ fn cold(rows: &[Row], name: &str) -> [Target; 3] {
     let floor = median(rows, name, "floor", CPU);
     [
         target(
-            format!("{name}: wall / fastest peer's"),
+            name,
+            "wall / fastest peer's",
             ratio(own(WALL), best(WALL)),
             0.75,
             0.5,
         ),
         target(
-            format!("{name}: CPU / least of the peers"),
+            name,
+            "CPU / least of the peers",
             ratio(own(CPU), best(CPU)),
             0.9,
             0.6,
         ),
-        target(
-            format!("{name}: CPU / floor's"),
-            ratio(own(CPU), floor),
-            2.0,
-            1.3,
-        ),
+        target(name, "CPU / floor's", ratio(own(CPU), floor), 2.0, 1.3),
     ]
 }
 
@@ -107,31 +127,36 @@ fn later(rows: &[Row]) -> [Target; 5] {
     };
     [
         target(
-            "update-rebuilt: disk growth / podman's",
+            "update-rebuilt",
+            "disk growth / podman's",
             against("update-rebuilt", "podman", DISK),
             0.2,
             0.1,
         ),
         target(
-            "update-one-layer: wall / podman's",
+            "update-one-layer",
+            "wall / podman's",
             against("update-one-layer", "podman", WALL),
             0.5,
             0.25,
         ),
         target(
-            "noop: wall / skopeo inspect --raw",
+            "noop",
+            "wall / skopeo inspect --raw",
             against("noop", "skopeo", WALL),
             2.0,
             1.2,
         ),
         target(
-            "noop: blobs fetched",
+            "noop",
+            "blobs fetched",
             median(rows, "noop", "bedplate", BLOBS),
             0.0,
             0.0,
         ),
         target(
-            "cold-big: memory of bedplate and skopeo, MB",
+            "cold-big",
+            "memory of bedplate and skopeo, MB",
             median(rows, "cold-big", "bedplate", MEMORY),
             160.0,
             100.0,
@@ -145,19 +170,22 @@ fn start(rows: &[Row]) -> [Target; 3] {
     let over = || Some(wall("bedplate")? - wall("native")?);
     [
         target(
-            "start: (container unit - native unit) / crun run",
+            "start",
+            "(container unit - native unit) / crun run",
             ratio(over(), wall("crun")),
             3.0,
             1.5,
         ),
         target(
-            "start: container unit / podman run in a unit",
+            "start",
+            "container unit / podman run in a unit",
             ratio(wall("bedplate"), wall("podman")),
             0.5,
             0.25,
         ),
         target(
-            "start: helper processes that stay",
+            "start",
+            "helper processes that stay",
             median(rows, "start", "bedplate", HELPERS),
             0.0,
             0.0,
@@ -169,7 +197,8 @@ fn start(rows: &[Row]) -> [Target; 3] {
 fn downtime(rows: &[Row]) -> Target {
     let wall = |tool| median(rows, "downtime", tool, WALL);
     target(
-        "downtime: update / pull and restart with podman",
+        "downtime",
+        "update / pull and restart with podman",
         ratio(wall("bedplate"), wall("podman")),
         1.0,
         0.5,
