@@ -120,15 +120,15 @@ fn panel(body: &mut String, at: (f64, f64), title: &str, rows: &[&Row]) -> f64 {
 /// What is written beside the bars.
 fn figures(row: &Row) -> String {
     let mut text = format!("{} · CPU {}", time(row.wall_s), time(row.cpu_s));
-    if let Some(disk) = row.disk_mb {
+    if let Some(helpers) = row.helpers {
+        let _infallible = write!(text, " · {} helpers", helpers.median);
+    } else if let Some(disk) = row.disk_mb {
         let sign = if row.scenario.starts_with("update") {
             "+"
         } else {
             ""
         };
         let _infallible = write!(text, " · {sign}{} disk", megabytes(disk.median));
-    } else if let Some(helpers) = row.helpers {
-        let _infallible = write!(text, " · {} helpers", helpers.median);
     }
     text
 }

@@ -1,6 +1,6 @@
 //! The downtime scenario: etcd in a booted guest, updated to an image of which one small layer differs; by
 //! `bedplate update`, and by a pull and `systemctl restart` of the unit that podman's Quadlet makes. How long nobody
-//! answered on its port is measured by [`probe.rs`](probe.rs) in the guest.
+//! answered on its port is measured by [`gap.rs`](gap.rs) in the guest.
 
 use std::fs;
 

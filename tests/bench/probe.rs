@@ -11,10 +11,11 @@
     reason = "it runs alone in a guest and prints what it measured"
 )]
 
+mod gap;
+
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -25,12 +26,32 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-/// Tools and their units.
-const UNITS: [(&str, &str); 3] = [
-    ("native", "native.service"),
-    ("bedplate", "box.service"),
-    ("podman", "peer.service"),
+/// Tools, their units, and what each has on disk of the payload.
+const UNITS: [(&str, &str, &[&str]); 3] = [
+    (
+        "native",
+        "native.service",
+        &["/opt/bench/payload", "/etc/systemd/system/native.service"],
+    ),
+    (
+        "bedplate",
+        "box.service",
+        &[
+            "/var/lib/bedplate",
+            "/etc/systemd/system.attached/box.service",
+        ],
+    ),
+    (
+        "podman",
+        "peer.service",
+        &[
+            "/var/lib/containers",
+            "/etc/containers/systemd/peer.container",
+        ],
+    ),
 ];
+/// What the bare runtime starts is bedplate's.
+const ROOTFS: &str = "/var/lib/bedplate/containers/box/current/rootfs/";
 /// The config of the container's running start.
 const STARTED: &str = "/run/bedplate/box/config.json";
 /// Where its payload finds the notify socket.
@@ -45,67 +66,10 @@ const SETTLED: Duration = Duration::from_millis(200);
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
-        Some((verb, [port, command @ ..])) if verb == "gap" => gap(port.parse()?, command),
+        Some((verb, [port, command @ ..])) if verb == "gap" => gap::measure(port.parse()?, command),
         Some((rounds, _)) => starts(rounds.parse()?),
         None => bail!("ROUNDS, or `gap PORT COMMAND`"),
     }
-}
-
-/// For how long at most nobody answers at the port while a command runs, and until somebody does again.
-fn gap(port: u16, command: &[String]) -> Result<()> {
-    let cpu_before = cpu()?;
-    let (program, arguments) = command.split_first().context("COMMAND")?;
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()?;
-    let (began, mut longest) = (Instant::now(), Duration::ZERO);
-    let mut silent: Option<Instant> = None;
-    let mut ended = None;
-    loop {
-        if answers(port) {
-            longest = longest.max(
-                silent
-                    .take()
-                    .map_or(Duration::ZERO, |since| since.elapsed()),
-            );
-            if ended.is_some() {
-                break;
-            }
-        } else {
-            silent.get_or_insert_with(Instant::now);
-        }
-        if ended.is_none() {
-            ended = child.try_wait()?;
-        }
-        ensure!(
-            began.elapsed() < 4 * DEADLINE,
-            "nobody answers at port {port}"
-        );
-        thread::sleep(Duration::from_millis(2));
-    }
-    let status = ended.context("it has ended")?;
-    ensure!(status.success(), "{command:?}: {status}");
-    let cpu = cpu()?.saturating_sub(cpu_before);
-    println!(
-        "{}",
-        json!({"gap_s": longest.as_secs_f64(), "command_s": began.elapsed().as_secs_f64(), "cpu_s": cpu.as_secs_f64()})
-    );
-    Ok(())
-}
-
-/// Whether etcd says at this port that it is healthy.
-fn answers(port: u16) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.contains(r#""health":"true""#))
 }
 
 /// Starts the payload so often in each way.
@@ -116,8 +80,9 @@ fn starts(rounds: usize) -> Result<()> {
         for turn in 0..=UNITS.len() {
             let before = processes()?;
             let line = match UNITS.get((round + turn) % (UNITS.len() + 1)) {
-                Some((tool, unit)) => {
-                    let line = unit_start(tool, unit, &before)?;
+                Some((tool, unit, files)) => {
+                    let mut line = unit_start(tool, unit, &before)?;
+                    line["disk"] = disk(files)?.into();
                     systemctl("stop", unit)?;
                     line
                 }
@@ -203,7 +168,10 @@ fn bare_start(socket: &UnixDatagram, before: &BTreeSet<u32>) -> Result<Value> {
         child.wait()?;
     }
     ready?;
-    let line = line("crun", wall, cpu, before);
+    let line = line("crun", wall, cpu, before).and_then(|mut line| {
+        line["disk"] = disk(&[ROOTFS])?.into();
+        Ok(line)
+    });
     let status = Command::new("crun")
         .args(["kill", "bare", "TERM"])
         .status()?;
@@ -264,6 +232,23 @@ fn memory(pid: u32) -> u64 {
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
     line.and_then(|l| l.trim().strip_suffix(" kB")?.parse().ok())
         .unwrap_or_default()
+}
+
+/// What files and directories take on disk, in bytes; what is mounted in them is somewhere else.
+fn disk(paths: &[&str]) -> Result<u64> {
+    let mut du = Command::new("du");
+    du.args([
+        "--summarize",
+        "--total",
+        "--one-file-system",
+        "--block-size=1",
+    ]);
+    let output = du.arg("--").args(paths).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let total = text.lines().last().and_then(|line| line.split('\t').next());
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "du: {said}");
+    Ok(total.context("du says nothing")?.parse()?)
 }
 
 /// CPU time of the whole guest so far.

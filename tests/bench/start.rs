@@ -185,7 +185,7 @@ fn row(tool: &str, lines: &[Value]) -> Result<Row> {
         wall_s: of("wall_s", 1.0),
         cpu_s: of("cpu_s", 1.0),
         rss_mb: Some(of("memory_kb", 1e6 / 1024.0)),
-        disk_mb: None,
+        disk_mb: Some(of("disk", 1e6)),
         blobs: None,
         helpers: Some(Spread::of(helpers.collect())),
     })
