@@ -1,8 +1,10 @@
 //! What a command costs, with all of its children and the daemon that works for it.
 //!
 //! CPU time is the kernel's own count for a cgroup of the command's own: a process that ended is in it, whoever
-//! waited for it. Memory is the sum of the resident memory of all processes of the cgroup, looked at every 20 ms;
-//! pages that two of them share count twice, so it is an upper bound, for each tool alike.
+//! waited for it. Memory is the highest sum of the resident memory of all processes of the cgroup that was seen, every
+//! 5 ms, for each tool alike: pages that two of them share count twice, a peak between two looks is not seen. The
+//! kernel's own `memory.peak` would be another thing: what a tool has written counts there until it is on disk, and what
+//! it has read for as long as there is room.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,7 +24,7 @@ use serde_json::Value;
 use crate::place;
 
 /// Between two looks at the memory.
-const TICK: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_millis(5);
 /// No command takes longer.
 const DEADLINE: Duration = Duration::from_mins(10);
 /// Within which what was killed is gone.
