@@ -2,9 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Cursor, Read, Write};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
@@ -18,6 +19,8 @@ pub(crate) enum Codec {
     Zstd,
 }
 
+/// So many files of an image that was rebuilt differ.
+const FEW: RangeInclusive<usize> = 1..=50;
 /// Of so many files of a rebuilt layer one differs.
 const ONE_IN: usize = 700;
 /// A rebuilt layer's files are so much younger, in seconds.
@@ -47,22 +50,32 @@ pub(crate) fn of_one_layer(to: &Path, config: Value, tar: &[u8]) -> Result<()> {
 
 /// The image with its layers compressed another way.
 pub(crate) fn recompressed(from: &Layout, to: &Path, codec: Codec) -> Result<()> {
-    each_layer(from, to, codec, |tar, to| {
-        io::copy(tar, to)?;
-        Ok(())
-    })
+    each_layer(from, to, codec, |tar, to| Ok(io::copy(tar, to).map(drop)?))
 }
 
 /// The image as the next nightly build makes it: every layer is another one, hardly a file differs.
 pub(crate) fn rebuilt(from: &Layout, to: &Path) -> Result<()> {
-    each_layer(from, to, Codec::Gzip, rebuild)
+    let mut changed = 0;
+    each_layer(from, to, Codec::Gzip, |tar, to| {
+        changed += rebuild(tar, to)?;
+        Ok(())
+    })?;
+    ensure!(
+        FEW.contains(&changed),
+        "{changed} files differ, not {FEW:?}"
+    );
+    let (old, new) = (from.image()?.1, Layout::at(to).image()?.1);
+    let same = |a: &Layer, b: &Layer| a.digest == b.digest || a.diff_id == b.diff_id;
+    let kept = old.iter().find(|old| new.iter().any(|new| same(old, new)));
+    ensure!(kept.is_none(), "it has a layer of the old one: {kept:?}");
+    Ok(())
 }
 
 fn each_layer(
     from: &Layout,
     to: &Path,
     codec: Codec,
-    change: fn(&mut dyn Read, &mut dyn Write) -> Result<()>,
+    mut change: impl FnMut(&mut dyn Read, &mut dyn Write) -> Result<()>,
 ) -> Result<()> {
     let (config, layers) = from.image()?;
     let made = begin(to)?;
@@ -121,10 +134,10 @@ fn put(
     })
 }
 
-/// Copies an archive member for member: each is younger, and of some documents a byte differs.
-fn rebuild(from: &mut dyn Read, to: &mut dyn Write) -> Result<()> {
+/// Copies an archive member for member: each is younger, and of some documents a byte differs; of how many.
+fn rebuild(from: &mut dyn Read, to: &mut dyn Write) -> Result<usize> {
     let mut builder = tar::Builder::new(to);
-    let mut documents: usize = 0;
+    let (mut documents, mut changed) = (0_usize, 0);
     for entry in tar::Archive::new(from).entries()?.raw(true) {
         let mut entry = entry?;
         let mut header = entry.header().clone();
@@ -137,13 +150,14 @@ fn rebuild(from: &mut dyn Read, to: &mut dyn Write) -> Result<()> {
             let mut first = [0];
             entry.read_exact(&mut first)?;
             let first = Cursor::new([first[0] ^ 1]);
+            changed += 1;
             builder.append(&header, first.chain(entry))?;
         } else {
             builder.append(&header, entry)?;
         }
     }
     builder.finish()?;
-    Ok(())
+    Ok(changed)
 }
 
 /// A hundred kilobytes in twenty files.

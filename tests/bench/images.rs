@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use openssl::sha::sha256;
 
 use crate::accounting;
@@ -59,6 +59,9 @@ const IMAGES: &[(&str, Recipe)] = &[
     ("big:latest", Built("tests/bench/images/build", Some("big"))),
 ];
 
+/// What the layers of the image of big files have together, compressed, at the least.
+const BIG: u64 = 400_000_000;
+
 impl Images {
     /// Makes or finds what these scenarios install.
     pub(crate) fn make(parts: &[Part]) -> Result<Self> {
@@ -76,6 +79,10 @@ impl Images {
         for (tag, layout) in &self.made {
             let (_, layers) = layout.image()?;
             let size: u64 = layers.iter().map(|l| l.size).sum();
+            ensure!(
+                !tag.starts_with("big:") || size >= BIG,
+                "the image {tag} has {size} bytes, and should have {BIG}"
+            );
             eprintln!(
                 "bench: image {tag}: {} layers, {} MB",
                 layers.len(),
