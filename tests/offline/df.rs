@@ -1,12 +1,15 @@
 //! `bedplate df`: every byte counted once, and shown with whom it belongs to.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use crate::host::Host;
 use crate::layout::{Image, PLAIN};
-use crate::store::{assert_near_du, df, du};
+use crate::process;
+use crate::store::{assert_near_du, df, du, files};
 
 const MIB: u64 = 1 << 20;
 
@@ -104,6 +107,50 @@ fn shared_bytes_count_once() {
     assert_eq!(sum, number(disk, "total"));
     assert_eq!(number(disk, "reclaimable"), 0);
     println!("df {}, du {}", disk["total"], du(&host));
+}
+
+/// A layer that was rebuilt, of which one small file differs.
+#[test]
+fn generations_share_files() {
+    let host = Host::new();
+    let version = |version: &str| {
+        let image = Image::new(PLAIN).file("usr/lib/large", noise(1, 8 * MIB));
+        let image = (0..300).fold(image, |image, n| {
+            image.file(&format!("usr/share/{}/{n}", n % 20), format!("file {n}\n"))
+        });
+        host.image("etcd", &image.file("opt/version", version))
+    };
+    // What has not been written to disk yet may be counted otherwise a moment later.
+    let on_disk = || {
+        process::tool("sync", &["--file-system", host.root().to_str().unwrap()]);
+        du(&host)
+    };
+    let first = version("1");
+    host.ok(&["install", &first.reference]);
+    let before = on_disk();
+    assert_ne!(version("2").layer, first.layer);
+    host.ok(&["update", "etcd"]);
+    let grown = on_disk() - before;
+    assert!(grown < 512 << 10, "{grown}");
+
+    let usage = df(&host);
+    assert_near_du(&host, &usage);
+    let etcd = row(&usage, "containers", "name", "etcd");
+    assert_eq!(etcd["generations"], 2);
+    let [old, new] =
+        [1, 2].map(|number| host.at(&format!("var/lib/bedplate/containers/etcd/{number}/rootfs")));
+    let mut shared = 0;
+    // What is empty may be a place for what is mounted at a start, of each generation's own.
+    let has_content = |file: &PathBuf| file.symlink_metadata().unwrap().len() > 0;
+    for file in files(&old).into_iter().filter(has_content) {
+        let path = file.strip_prefix(&old).unwrap();
+        let [was, is] = [&file, &new.join(path)].map(|path| path.symlink_metadata().unwrap());
+        let changed = path.as_os_str() == "opt/version";
+        assert_eq!(was.ino() == is.ino(), !changed, "{}", path.display());
+        shared += usize::from(!changed);
+    }
+    // The small ones, the large one, the program.
+    assert!(shared > 301, "{shared}");
 }
 
 #[test]
