@@ -7,8 +7,8 @@ use std::process::Command;
 
 use crate::host::{BEDPLATE, Host};
 use crate::layout::{Image, PLAIN};
-use crate::process;
-use crate::store::{assert_no_garbage, du};
+use crate::process::{self, Run};
+use crate::store::{assert_no_garbage, du, files};
 
 const GIB: u64 = 1 << 30;
 
@@ -18,10 +18,20 @@ const FILES: usize = 200_000;
 /// Of these, empty ones: more than ext4 lets a file have names.
 const EMPTY: usize = 70_000;
 
+/// Installs an image with so much memory of its own for each process (`RLIMIT_DATA`).
+fn install_within(memory: u64, host: &Host, reference: &str) -> Run {
+    let limit = format!("--data={memory}");
+    process::run(&mut host.command_as(
+        "prlimit".as_ref(),
+        &[&limit, BEDPLATE, "install", reference],
+    ))
+}
+
+/// Of an entry some hundred bytes are kept.
 #[test]
 fn two_hundred_thousand_files() {
     let host = Host::new();
-    let files = (0..FILES).fold(Image::new(PLAIN), |image, i| {
+    let image = (0..FILES).fold(Image::new(PLAIN), |image, i| {
         let content = if i < EMPTY {
             String::new()
         } else {
@@ -29,8 +39,8 @@ fn two_hundred_thousand_files() {
         };
         image.file(&format!("opt/{}/{i}", i % 100), content)
     });
-    let layout = host.image("many", &files);
-    host.ok(&["install", &layout.reference]);
+    let layout = host.image("many", &image);
+    install_within(256 << 20, &host, &layout.reference).ok();
     let rootfs = host.at("var/lib/bedplate/containers/many/1/rootfs");
     let count = |dir: usize| {
         let dir = rootfs.join(format!("opt/{dir}"));
@@ -124,11 +134,7 @@ fn a_file_larger_than_memory() {
     const MEMORY: u64 = 128 << 20;
     let host = Host::new();
     let layout = Image::write_zeros(&host.beside("large"), "opt/zeros", 4 * MEMORY);
-    let limit = format!("--data={MEMORY}");
-    let run = process::run(&mut host.command_as(
-        "prlimit".as_ref(),
-        &[&limit, BEDPLATE, "install", &layout.reference],
-    ));
+    let run = install_within(MEMORY, &host, &layout.reference);
     // All of it has been read.
     assert!(
         run.failed(1).contains("its content has the diff_id"),
@@ -136,6 +142,35 @@ fn a_file_larger_than_memory() {
     );
     host.ok(&["prune"]);
     assert_no_garbage(&host);
+}
+
+/// Whatever waits to be written, of however many layers at once, the same holds.
+#[test]
+fn layers_larger_than_memory() {
+    // Skopeo's threads alone have a hundred.
+    const MEMORY: u64 = 256 << 20;
+    const MIB: usize = 1 << 20;
+    let host = Host::new();
+    let layer = |number: u8| {
+        let image = if number == 3 {
+            Image::new(PLAIN)
+        } else {
+            Image::default()
+        };
+        (0..200_u8).fold(image, |image, n| {
+            let mut content = vec![number; MIB];
+            content[MIB / 2] = n;
+            image.file(&format!("opt/{number}/{n}"), content)
+        })
+    };
+    let layout = Image::write_each((0..4).map(layer), &host.beside("large"));
+    install_within(MEMORY, &host, &layout.reference).ok();
+    let rootfs = host.at("var/lib/bedplate/containers/large/1/rootfs/opt");
+    let found = files(&rootfs);
+    assert_eq!(found.len(), 800);
+    let whole = |file: &Path| file.metadata().unwrap().size() == MIB as u64;
+    assert!(found.iter().all(|file| whole(file)));
+    host.ok(&["verify"]);
 }
 
 /// As GNU tar writes them, in each of its forms.

@@ -1,5 +1,6 @@
 //! Images as OCI layouts, written blob by blob: so the broken ones can be made as well.
 
+use std::borrow::Borrow;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -130,9 +131,19 @@ impl Image {
 
     /// Writes the layout; the directory's name is what the container will be called.
     pub(crate) fn write(&self, dir: &Path) -> Layout {
-        let tars: Vec<_> = self.layers().map(Self::tar).collect();
-        let layers: Vec<_> = tars.iter().map(|tar| (gzip(tar), digest(tar))).collect();
-        Self::assemble_layers(dir, &layers)
+        Self::write_each(self.layers(), dir)
+    }
+
+    /// The same of layers that need not all be in memory at once, lowest first.
+    pub(crate) fn write_each<L: Borrow<Self>>(
+        layers: impl Iterator<Item = L>,
+        dir: &Path,
+    ) -> Layout {
+        let layer = |layer: L| {
+            let tar = layer.borrow().tar();
+            (gzip(&tar), digest(&tar))
+        };
+        Self::assemble_layers(dir, &layers.map(layer).collect::<Vec<_>>())
     }
 
     /// As [`Image::write`], over a layer with the members of `lower`, whose digest is returned too.
