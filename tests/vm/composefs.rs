@@ -134,15 +134,27 @@ fn takes_what_works(guest: &Guest) -> Result<()> {
     let alpha = product::image("alpha");
     let outcome = product::does(guest, &["install", "--now", "--json", &alpha])?;
     let strongest = integrity(guest, "alpha")?;
+    let found = diagnosis(guest, "ok")?;
     product::does(guest, &["uninstall", "alpha"])?;
     is_gone(guest, "alpha")?;
     if strongest == "verity" {
         ensure!(!outcome.contains("no verity: "), "{outcome}");
+        ensure!(found == "`verity` is used, `verity` works here", "{found}");
         return Ok(());
     }
     ensure!(strongest == "composefs", "{strongest}");
     ensure!(outcome.contains("no verity: "), "{outcome}");
+    let says = "`composefs` is used, `composefs` works here; no verity: ";
+    ensure!(
+        found.starts_with(says) && found.contains("fs-verity"),
+        "{found}"
+    );
     product::set_integrity(guest, "verity")?;
+    let found = diagnosis(guest, "broken")?;
+    ensure!(
+        found.starts_with("`integrity = \"verity\"` does not work on this host: "),
+        "{found}"
+    );
     product::refuses(
         guest,
         &["install", &alpha],
@@ -159,6 +171,17 @@ fn integrity(guest: &Guest, name: &str) -> Result<String> {
     let shown: Value = serde_json::from_str(&product::does(guest, &["show", "--json", name])?)?;
     let integrity = shown["integrity"].as_str();
     Ok(integrity.context("no integrity")?.to_owned())
+}
+
+/// What `doctor` says of it, with this verdict.
+fn diagnosis(guest: &Guest, verdict: &str) -> Result<String> {
+    let output = product::bedplate(guest, &["doctor", "--json"])?;
+    let outcome: Value = serde_json::from_str(&output.stdout).context(output.stderr)?;
+    let checks = outcome["checks"].as_array().context("no checks")?;
+    let check = checks.iter().find(|check| check["subject"] == "integrity");
+    let check = check.context("nothing is said of it")?;
+    ensure!(check["verdict"] == verdict, "{check}");
+    Ok(check["found"].as_str().context("no words")?.to_owned())
 }
 
 /// mount(8) of Debian 12 wants a loop device for an image, which a guest of systemd-nspawn has not.
@@ -180,5 +203,9 @@ fn does_not_work(story: &Story) -> Result<()> {
         "{outcome}"
     );
     ensure!(integrity(&guest, "payload")? == "none");
+    let found = diagnosis(&guest, "ok")?;
+    let says =
+        "`none` is used, `none` works here; no composefs: an EROFS image cannot be mounted: ";
+    ensure!(found.starts_with(says), "{found}");
     no_mounts(&guest)
 }

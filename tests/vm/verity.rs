@@ -25,6 +25,10 @@ fn verity(story: &Story) -> Result<()> {
     // The one that is sealed comes last: sealing changes the objects that both have, not their own manifests.
     install(&mut machine, "composefs", "payload-full", "composefs")?;
     install(&mut machine, "auto", "payload", "verity")?;
+    // Whatever else it finds: an emulated machine is short of this and that.
+    let (_, said) = machine.run("bedplate doctor 2>/dev/null")?;
+    let expected = "`verity` is used, `verity` works here";
+    ensure!(said.lines().any(|line| line.ends_with(expected)), "{said}");
     sealed(&mut machine)?;
     let objects = ["payload", "payload-full"].map(|name| object(&mut machine, name));
     let [safe, unsafe_one] = objects;

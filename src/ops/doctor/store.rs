@@ -12,7 +12,7 @@ use crate::ops::doctor::{Area, Check};
 use crate::root::Root;
 use crate::state::{self, Unfinished};
 use crate::store::composefs::Findings;
-use crate::store::settings::Settings;
+use crate::store::settings::{Integrity, Settings};
 use crate::store::{self, Store};
 
 pub(super) fn checks(host: &Host) -> Vec<Check> {
@@ -118,13 +118,98 @@ fn protection(root: &Root, settings: Settings) -> Option<Check> {
     let parent = parent
         .into_iter()
         .find(|p| root.kind(p).ok().flatten().is_some())?;
-    let found = Findings::of(root, &root.outside(parent)).and_then(|findings| {
-        let chosen = findings.choose(settings.integrity)?;
-        let mut found = format!("`{chosen}` is used, `{}` works here", findings.strongest);
-        for why_not in findings.lines() {
-            found = format!("{found}; {why_not}");
-        }
-        Ok(found)
-    });
+    let found = Findings::of(root, &root.outside(parent));
+    let found = found.and_then(|findings| protected(&findings, settings.integrity));
     Some(Check::of(Area::Store, "integrity", found))
+}
+
+/// What the setting comes to, what would work, and why not more.
+fn protected(findings: &Findings, wanted: Integrity) -> Result<String> {
+    let chosen = findings.choose(wanted)?;
+    let mut found = format!("`{chosen}` is used, `{}` works here", findings.strongest);
+    for why_not in findings.lines() {
+        found = format!("{found}; {why_not}");
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::composefs::{Protection, Reason};
+
+    fn findings(strongest: Protection, reason: Option<(Protection, &str)>) -> Findings {
+        let reason = reason.map(|(protection, reason)| Reason {
+            protection,
+            reason: reason.to_owned(),
+            remedy: Some("a newer kernel".to_owned()),
+        });
+        Findings {
+            tried: true,
+            strongest,
+            reasons: reason.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn what_protects_and_why_not_more() {
+        let none = findings(
+            Protection::None,
+            Some((Protection::Composefs, "no erofs in this kernel")),
+        );
+        let composefs = findings(
+            Protection::Composefs,
+            Some((Protection::Verity, "the disk has no fs-verity")),
+        );
+        let verity = findings(Protection::Verity, None);
+        for (host, wanted, expected) in [
+            (
+                &none,
+                Integrity::Auto,
+                "`none` is used, `none` works here; no composefs: no erofs in this kernel",
+            ),
+            (
+                &composefs,
+                Integrity::Auto,
+                "`composefs` is used, `composefs` works here; no verity: the disk has no fs-verity",
+            ),
+            (
+                &composefs,
+                Integrity::None,
+                "`none` is used, `composefs` works here; no verity: the disk has no fs-verity",
+            ),
+            (
+                &verity,
+                Integrity::Auto,
+                "`verity` is used, `verity` works here",
+            ),
+            (
+                &verity,
+                Integrity::Composefs,
+                "`composefs` is used, `verity` works here",
+            ),
+        ] {
+            assert_eq!(protected(host, wanted).unwrap(), expected, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_and_does_not_work_is_broken() {
+        let host = findings(
+            Protection::Composefs,
+            Some((Protection::Verity, "the disk has no fs-verity")),
+        );
+        let check = Check::of(
+            Area::Store,
+            "integrity",
+            protected(&host, Integrity::Verity),
+        );
+        let expected = Check::broken(
+            Area::Store,
+            "integrity",
+            "`integrity = \"verity\"` does not work on this host: the disk has no fs-verity",
+        );
+        let remedy = "a newer kernel; or set `integrity = \"auto\"` in `[store]` of bedplate.toml, which takes what works";
+        assert_eq!(check, expected.remedy(remedy));
+    }
 }
