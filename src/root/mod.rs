@@ -4,6 +4,7 @@
 //! to a file of that root, never to one of the machine that builds it. (cap-std resolves with `RESOLVE_BENEATH`,
 //! which refuses absolute links; a host may well have `/var/lib/bedplate` as one.)
 
+mod descent;
 mod metadata;
 mod remove;
 mod walk;

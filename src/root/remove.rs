@@ -1,14 +1,14 @@
 //! Removing below a root; links are removed, never followed.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::root::descent::Descent;
 use crate::root::{DIR_FLAGS, Kind, Root, temporary};
 
 impl Root {
@@ -73,24 +73,32 @@ impl Root {
             Some(_) => bail!("removing `{}`: it is no directory", path.display()),
         }
         let (dir, name) = self.parent(path).with_context(removing)?;
-        remove_tree_at(dir.as_fd(), &name).with_context(removing)?;
+        remove_tree_at(&dir, &name).with_context(removing)?;
         Ok(Some(dir))
     }
 }
 
-fn remove_tree_at(dir: impl AsFd, name: &OsStr) -> Result<(), Errno> {
-    let fd = rustix::fs::openat(&dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
-    for entry in rustix::fs::Dir::read_from(&fd)? {
-        let entry = entry?;
-        let child = OsStr::from_bytes(entry.file_name().to_bytes());
-        if child == "." || child == ".." {
-            continue;
-        }
-        if entry.file_type() == FileType::Directory {
-            remove_tree_at(&fd, child)?;
-        } else {
-            rustix::fs::unlinkat(&fd, child, AtFlags::empty())?;
+fn remove_tree_at(dir: &OwnedFd, name: &OsStr) -> Result<(), Errno> {
+    let top = rustix::fs::openat(dir, name, DIR_FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+    let mut at = Descent::new(top);
+    // Each directory that was entered, with what is left in it.
+    let mut left = vec![(name.to_owned(), at.names()?.into_iter())];
+    while let Some((_, names)) = left.last_mut() {
+        match names.next() {
+            Some((name, FileType::Directory)) => {
+                at.enter(&name)?;
+                left.push((name, at.names()?.into_iter()));
+            }
+            Some((name, _)) => rustix::fs::unlinkat(&at.dir, &name, AtFlags::empty())?,
+            None => {
+                if let Some((name, _)) = left.pop()
+                    && !left.is_empty()
+                {
+                    at.leave()?;
+                    rustix::fs::unlinkat(&at.dir, &name, AtFlags::REMOVEDIR)?;
+                }
+            }
         }
     }
-    rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR)
+    rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR)
 }

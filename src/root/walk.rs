@@ -1,15 +1,15 @@
 //! Walking below a root: every name, and what its inode takes on disk. Links are not followed.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags};
 use rustix::io::Errno;
 
+use crate::root::descent::Descent;
 use crate::root::{DIR_FLAGS, Kind, Root};
 
 /// A file system and an inode of it.
@@ -69,7 +69,7 @@ impl Root {
             path: PathBuf::new(),
             visit,
         };
-        walk.below(&dir)
+        walk.below(dir)
             .with_context(|| format!("looking through `{}`", path.join(walk.path).display()))
     }
 
@@ -93,46 +93,47 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// On an error `path` is where it happened.
-    fn below(&mut self, dir: &OwnedFd) -> Result<(), Errno> {
-        // All names first: one open directory for each level is all that a deep tree costs.
-        for name in names(dir)? {
-            self.path.push(&name);
-            let link = match look(dir, &name) {
-                Err(Errno::NOENT) => None,
-                Ok(link) if link.inode.0 != self.device => None,
-                found => Some(found?),
-            };
-            if let Some(link) = link {
-                (self.visit)(&self.path, &link);
-                if link.kind == Kind::Dir {
-                    match rustix::fs::openat(
-                        dir,
-                        &name,
-                        DIR_FLAGS | OFlags::NOFOLLOW,
-                        Mode::empty(),
-                    ) {
-                        Ok(child) => self.below(&child)?,
-                        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                        Err(e) => return Err(e),
-                    }
+    fn below(&mut self, dir: OwnedFd) -> Result<(), Errno> {
+        let mut at = Descent::new(dir);
+        // All names of each directory first: what is visited may go.
+        let mut left = vec![at.names()?.into_iter()];
+        while let Some(names) = left.last_mut() {
+            let Some((name, _)) = names.next() else {
+                left.pop();
+                if !left.is_empty() {
+                    at.leave()?;
+                    self.path.pop();
                 }
+                continue;
+            };
+            self.path.push(&name);
+            if self.is_entered(&mut at, &name)? {
+                left.push(at.names()?.into_iter());
+            } else {
+                self.path.pop();
             }
-            self.path.pop();
         }
         Ok(())
     }
-}
 
-fn names(dir: &OwnedFd) -> Result<Vec<OsString>, Errno> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." {
-            names.push(name.to_owned());
+    /// Visits a name; whether it is a directory that has been entered.
+    fn is_entered(&mut self, at: &mut Descent, name: &OsStr) -> Result<bool, Errno> {
+        let link = match look(&at.dir, name) {
+            Err(Errno::NOENT) => return Ok(false),
+            link => link?,
+        };
+        if link.inode.0 != self.device {
+            return Ok(false);
+        }
+        (self.visit)(&self.path, &link);
+        if link.kind != Kind::Dir {
+            return Ok(false);
+        }
+        match at.enter(name) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(false),
+            entered => entered.map(|()| true),
         }
     }
-    Ok(names)
 }
 
 /// The name in the directory; the empty one is the directory itself.

@@ -211,16 +211,15 @@ const DIRECTORY: OFlags = OFlags::DIRECTORY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Removes what was linked before.
-fn remove(at: &OwnedFd, name: &str, child: &Child) -> Result<(), Errno> {
+/// Removes what was linked before. By paths: a directory open on each level would be too many of a deep tree.
+fn remove(at: &OwnedFd, path: &str, child: &Child) -> Result<(), Errno> {
     let Child::Dir(tree) = child else {
-        return fs::unlinkat(at, name, AtFlags::empty());
+        return fs::unlinkat(at, path, AtFlags::empty());
     };
-    let dir = fs::openat(at, name, DIRECTORY, Mode::empty())?;
     for (name, child) in &tree.children {
-        remove(&dir, name, child)?;
+        remove(at, &format!("{path}/{name}"), child)?;
     }
-    fs::unlinkat(at, name, AtFlags::REMOVEDIR)
+    fs::unlinkat(at, path, AtFlags::REMOVEDIR)
 }
 
 #[cfg(test)]
