@@ -215,7 +215,6 @@ fn files_of_a_rootfs() {
         || put("bin/evil", "x"),
         &[&format!("{extra} /bin/evil")],
     );
-    assert!(host.text("var/lib/bedplate/containers/etcd/replaced/1-evil") == "x");
     mended(
         &host,
         "a directory too many",
@@ -246,6 +245,49 @@ fn files_of_a_rootfs() {
         || fs::remove_file(path("usr/empty")).unwrap(),
         &["rootfs missing etcd /usr/empty"],
     );
+    let long = "n".repeat(255);
+    let said = mended(
+        &host,
+        "a file too many, its name as long as can be",
+        || put(&long, "long"),
+        &[&format!("{extra} /{long}")],
+    );
+    let short = "n".repeat(240);
+    assert!(said.contains(&format!("/replaced/1-{short}\n")), "{said}");
+    for (name, content) in [
+        ("1-evil", "x"),
+        ("1-program", "x"),
+        ("1-empty", "not empty"),
+        (&format!("1-{short}"), "long"),
+    ] {
+        assert_eq!(host.text(&format!("{REPLACED}/{name}")), content, "{name}");
+    }
+    let kept = fs::read_dir(host.at(REPLACED)).unwrap();
+    // With the directory.
+    assert_eq!(kept.count(), 5);
+}
+
+/// What was moved out of the way.
+const REPLACED: &str = "var/lib/bedplate/containers/etcd/replaced";
+
+/// As a mended object is linked again wherever it was, also where nobody asked.
+#[test]
+fn what_somebody_put_into_another_container_is_kept() {
+    let host = Host::new();
+    for name in ["etcd", "other"] {
+        let (reference, _, _) = pushed(&host, name);
+        host.ok(&["install", &reference]);
+    }
+    flip(&object(&host, "opt/upper"));
+    let theirs = "var/lib/bedplate/containers/other/1/rootfs/opt/upper";
+    fs::remove_file(host.at(theirs)).unwrap();
+    host.put(theirs, "mine\n");
+    let said = host.ok(&["repair", "etcd"]);
+    let kept = "/var/lib/bedplate/containers/other/replaced/1-upper";
+    assert!(said.contains(&format!("it is now {kept}\n")), "{said}");
+    assert_eq!(host.text(kept), "mine\n");
+    assert_eq!(host.text(theirs), "of the upper layer\n");
+    well(&host);
 }
 
 #[test]
@@ -303,6 +345,18 @@ fn mount_targets_and_all_of_a_rootfs() {
         "a mount target with content",
         || put("etc/resolv.conf", "x"),
         &["rootfs content etcd /etc/resolv.conf"],
+    );
+    assert_eq!(host.text(&format!("{REPLACED}/1-resolv.conf")), "x");
+    mended(
+        &host,
+        "the link of the image over which a mount target lies",
+        || {
+            let nowhere = |path: &PathBuf| {
+                fs::read_link(path).is_ok_and(|target| target == Path::new("/run/nowhere"))
+            };
+            remove(&[of_kind(&host, "file").into_iter().find(nowhere).unwrap()]);
+        },
+        &["object file missing etcd /etc/resolv.conf"],
     );
     mended(
         &host,

@@ -36,6 +36,9 @@ use crate::store::repair::scratch::Scratch;
 use crate::store::repair::source::{Source, Sources};
 use crate::store::verify::defect::{Defect, Finding};
 
+/// The longest name of which what is moved out of the way keeps all.
+const LONGEST_NAME: usize = 240;
+
 /// What is to be repaired.
 #[derive(Debug)]
 pub struct Request {
@@ -213,6 +216,11 @@ impl Work<'_> {
         let dir = deployment::container_dir(&subject.record.name).join("replaced");
         root.create_dir_all(&dir, 0o700)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // With the number it must be a name as well.
+        let mut name = name.into_owned();
+        while name.len() > LONGEST_NAME {
+            name.pop();
+        }
         let mut number = 1;
         let mut at = dir.join(format!("{number}-{name}"));
         while root.kind(&at)?.is_some() {

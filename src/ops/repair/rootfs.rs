@@ -1,6 +1,7 @@
 //! The trees of generations: links to mended files in every container that uses them, and what else deviates.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -18,6 +19,9 @@ use crate::store::verify::defect::Defect;
 use crate::store::verify::inventory::Node;
 use crate::store::verify::rootfs::{Deviation, Targets};
 
+/// Why something stays as it is.
+const COVERED: &str = "something is mounted there while the container runs: stop it first";
+
 impl Work<'_> {
     /// Mends the trees; `whole` are the files that were mended.
     pub(super) fn rootfs(&mut self, survey: &Survey, whole: &HashSet<Sum>) -> Result<()> {
@@ -30,14 +34,14 @@ impl Work<'_> {
             for deviation in &compared.deviations {
                 let name = name(subject, &deviation.path);
                 let missing = |sum| survey.swept.bad.contains_key(&sum) && !whole.contains(&sum);
+                let there = is_there(&deviation.finding);
                 match deviation.node {
                     Some(Node::File(sum)) if missing(sum) => {
                         self.reason(name, "the store's object of it could not be repaired");
                     }
-                    _ if self.is_covered(subject, &targets, deviation) => self.reason(
-                        name,
-                        "something is mounted there while the container runs: stop it first",
-                    ),
+                    _ if there && self.is_covered(subject, &targets, &deviation.path) => {
+                        self.reason(name, COVERED);
+                    }
                     _ => match self.path(survey, (store, subject), deviation, &targets) {
                         Ok(from) => self.repaired(Thing::Rootfs, name, from),
                         Err(error) => self.reason(name, format!("{error:#}")),
@@ -45,28 +49,63 @@ impl Work<'_> {
                 }
             }
         }
-        // Also of those who were not asked for: the file that they have open is the damaged one.
+        self.relink(survey, store, whole)
+    }
+
+    /// Lets every path lead to the mended files, also of those who were not asked for: the file that they have open is
+    /// the damaged one.
+    fn relink(&mut self, survey: &Survey, store: &Store, whole: &HashSet<Sum>) -> Result<()> {
         let uses = survey.uses(whole);
+        let mut known = BTreeMap::new();
         for (sum, uses) in &uses {
             for (subject, path) in links(survey, uses) {
-                if subject.record.integrity.is_image() {
-                    self.touched.insert(subject.record.name.clone());
+                let record = &subject.record;
+                if record.integrity.is_image() {
+                    self.touched.insert(record.name.clone());
                     continue;
                 }
                 let place = self.place(store, subject);
                 if place.is_object(path, *sum) {
                     continue;
                 }
+                let targets = match known.entry((&record.name, record.generation)) {
+                    Entry::Occupied(found) => found.into_mut(),
+                    Entry::Vacant(new) => new.insert(targets(self.host.root, subject)?),
+                };
+                let foreign = place.is_foreign(path, *sum, survey.swept.inodes.get(sum));
+                // Staging has put it over a link of the image that leads nowhere.
+                if foreign && targets.contains_key(path) && place.is_empty_target(path) {
+                    continue;
+                }
+                if self.is_covered(subject, targets, path) {
+                    self.reason(name(subject, path), COVERED);
+                    continue;
+                }
                 if !self.dry()
-                    && let Err(error) = place.file(path, *sum)
+                    && let Err(error) = self.lead(&place, subject, (path, *sum), foreign)
                 {
                     self.reason(name(subject, path), format!("{error:#}"));
                     continue;
                 }
-                self.touched.insert(subject.record.name.clone());
+                self.touched.insert(record.name.clone());
             }
         }
         Ok(())
+    }
+
+    /// Lets a path lead to an object; what is foreign there is kept.
+    fn lead(
+        &mut self,
+        place: &Place,
+        subject: &Subject,
+        (path, sum): (&str, Sum),
+        foreign: bool,
+    ) -> Result<()> {
+        if foreign {
+            let at = self.aside(subject, Path::new(&name(subject, path)))?;
+            place.keep(path, &self.host.root.outside(at))?;
+        }
+        place.file(path, sum)
     }
 
     fn place<'s>(&self, store: &'s Store, subject: &Subject) -> Place<'s> {
@@ -77,11 +116,9 @@ impl Work<'_> {
     }
 
     /// Whether a running container has something mounted there: a rename over it would take that mount away.
-    fn is_covered(&self, subject: &Subject, targets: &Targets, deviation: &Deviation) -> bool {
+    fn is_covered(&self, subject: &Subject, targets: &Targets, path: &str) -> bool {
         let state = || self.host.systemd.state(&subject.record.name.service());
-        targets.contains_key(&deviation.path)
-            && is_there(&deviation.finding)
-            && state().is_ok_and(|state| state.is_up())
+        targets.contains_key(path) && state().is_ok_and(|state| state.is_up())
     }
 
     /// Puts one path right; says from what.
@@ -107,6 +144,9 @@ impl Work<'_> {
         if has(Defect::Extra) || has(Defect::Type) {
             let at = self.aside(subject, Path::new(&name(subject, path)))?;
             place.set_aside(path, &self.host.root.outside(at))?;
+        } else if matches!(deviation.node, Some(Node::File(_))) && !has(Defect::Missing) {
+            let at = self.aside(subject, Path::new(&name(subject, path)))?;
+            place.keep(path, &self.host.root.outside(at))?;
         }
         match deviation.node {
             Some(Node::Dir(sum)) if !has(Defect::Missing) && !has(Defect::Type) => {

@@ -13,8 +13,9 @@ use crate::store::Store;
 use crate::store::dress::dress;
 use crate::store::object::{Meta, Object, Sum};
 use crate::store::repair::write::make_file;
-use crate::store::verify::content::open;
+use crate::store::verify::content::{check, open};
 use crate::store::verify::inventory::{Known, Node};
+use crate::store::verify::rootfs::is_empty_target;
 
 /// A rootfs being put right.
 pub(crate) struct Place<'a> {
@@ -41,6 +42,36 @@ impl Place<'_> {
         };
         rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|found| (found.st_dev, found.st_ino) == (object.st_dev, object.st_ino))
+    }
+
+    /// Whether what lies at `path` is neither the damaged object, by its device and inode, nor equal to the whole one.
+    pub(crate) fn is_foreign(&self, path: &str, sum: Sum, damaged: Option<&(u64, u64)>) -> bool {
+        let Ok((dir, name)) = self.parent(path) else {
+            return false;
+        };
+        let Ok(found) = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            return false;
+        };
+        damaged != Some(&(found.st_dev, found.st_ino))
+            && check(&self.rootfs.join(path), sum, &mut |_| {}).is_some()
+    }
+
+    /// Whether a mount target lies at `path`, as staging makes one for a file.
+    pub(crate) fn is_empty_target(&self, path: &str) -> bool {
+        let found = self.rootfs.join(path).symlink_metadata();
+        found.is_ok_and(|stat| is_empty_target(&stat))
+    }
+
+    /// Gives what lies at `path` another name, `to`, which must not exist and lie on the same file system: something
+    /// is about to take its place.
+    pub(crate) fn keep(&self, path: &str, to: &Path) -> Result<()> {
+        let keeping = || format!("keeping `{path}` of `{}`", self.rootfs.display());
+        let (dir, name) = self.parent(path).with_context(keeping)?;
+        match rustix::fs::linkat(&dir, name, CWD, to, AtFlags::empty()) {
+            // It has as many names as a file may have.
+            Err(Errno::MLINK) => self.set_aside(path, to),
+            linked => linked.with_context(keeping),
+        }
     }
 
     /// Puts the object at `path`, over a file or link that is there.

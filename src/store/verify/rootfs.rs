@@ -281,7 +281,7 @@ impl Comparison<'_> {
 }
 
 /// As staging makes one.
-fn is_empty_target(stat: &std::fs::Metadata) -> bool {
+pub(crate) fn is_empty_target(stat: &std::fs::Metadata) -> bool {
     stat.is_file() && stat.size() == 0 && stat.mode() & 0o7777 == 0o644 && stat.uid() == 0
 }
 
