@@ -91,6 +91,20 @@ fn files_that_are_gone() {
         ],
     );
     assert!(said.contains(": layer sha256:"), "{said}");
+    let said = mended(
+        &host,
+        "gone from the store, and the copy damaged",
+        || {
+            from_store();
+            flip(&at(&host, "bin/program"));
+        },
+        &[
+            "object file missing etcd /bin/program",
+            "rootfs content etcd /bin/program",
+        ],
+    );
+    assert!(said.contains(".file: layer sha256:"), "{said}");
+    assert!(!said.contains(": the rootfs of"), "{said}");
 }
 
 #[test]
@@ -577,6 +591,44 @@ fn what_cannot_be_repaired_is_named() {
     // The registry is back.
     repair(&host);
     well(&host);
+}
+
+/// Of two damaged files the layer of one is away.
+#[test]
+fn what_can_be_repaired_is_beside_what_cannot() {
+    let host = Host::new();
+    let (reference, layout, lower) = pushed(&host, "partial");
+    host.ok(&["install", "--name", "etcd", &reference]);
+    let file = |path: &str| {
+        let path = object(&host, path);
+        let name = path.strip_prefix(host.at(OBJECTS)).unwrap();
+        (name.to_str().unwrap().replace('/', ""), path)
+    };
+    let ((ours, upper), (theirs, program)) = (file("opt/upper"), file("bin/program"));
+    let whole = fs::read(&program).unwrap();
+    flip(&upper);
+    flip(&program);
+    let blob = registry().blob(&lower);
+    let away = blob.with_extension("away");
+    fs::rename(&blob, &away).unwrap();
+    let run = host.run(&["repair", "--json"]);
+    fs::rename(&away, &blob).unwrap();
+    assert_eq!(run.status, 1, "{run:?}");
+    let outcome: Value = serde_json::from_str(&run.stdout).unwrap();
+    let from = format!("layer {} of `{reference}`", layout.layer);
+    let repaired = json!([{ "thing": "object", "name": ours, "from": from }]);
+    assert_eq!(outcome["repaired"], repaired);
+    let left = outcome["left"].as_array().unwrap();
+    assert_eq!((left.len(), &left[0]["name"]), (1, &json!(theirs)));
+    let why = left[0]["why"].as_str().unwrap();
+    assert!(
+        why.starts_with(&format!("fetching layer {lower} of ")),
+        "{why}"
+    );
+    assert_eq!(verify(&host), ["object file content etcd /bin/program"]);
+    repair(&host);
+    well(&host);
+    assert_eq!(fs::read(at(&host, "bin/program")).unwrap(), whole);
 }
 
 #[test]
