@@ -27,6 +27,9 @@ pub(crate) fn program() -> Vec<u8> {
     b"0123456789abcdef".repeat(20_000)
 }
 
+/// An extended attribute of a file of the image.
+pub(crate) const NOTE: &str = "user.note";
+
 /// Two layers and a container of everything: links, empty files, mount targets, attributes, host files.
 pub(crate) fn layers() -> (Image, Image) {
     let base = Image::bare()
@@ -37,7 +40,8 @@ pub(crate) fn layers() -> (Image, Image) {
         .symlink("etc/resolv.conf", "/run/nowhere")
         .symlink("etc/link", "passwd")
         .dir("var/data", 0o1770, 7)
-        .file("var/data/deep/file", "deep\n");
+        .file("var/data/deep/file", "deep\n")
+        .xattr(NOTE, "ours");
     let upper = Image::default()
         .file("exports/manifest.toml", FILES)
         .file("exports/hostfs/etc/app/app.conf", "port = {{PORT}}\n")

@@ -28,6 +28,8 @@ struct Member {
     link: String,
     owner: u64,
     content: Vec<u8>,
+    /// Records of an extended header before it, as pax has them.
+    records: Vec<u8>,
 }
 
 /// An image that lies on disk.
@@ -113,6 +115,17 @@ impl Image {
         self
     }
 
+    /// Gives what was added last an extended attribute.
+    pub(crate) fn xattr(mut self, name: &str, value: &str) -> Self {
+        if let Some(member) = self.members.last_mut() {
+            let rest = format!(" SCHILY.xattr.{name}={value}\n");
+            // Its length counts as well: two digits of it.
+            let record = format!("{}{rest}", rest.len() + 2);
+            member.records.extend_from_slice(record.as_bytes());
+        }
+        self
+    }
+
     fn member(mut self, path: &str, kind: EntryType, content: &[u8]) -> Self {
         self.members.push(Member {
             path: path.to_owned(),
@@ -125,6 +138,7 @@ impl Image {
             link: String::new(),
             owner: 0,
             content: content.to_owned(),
+            records: Vec::new(),
         });
         self
     }
@@ -260,7 +274,11 @@ impl Image {
             let mut header = Header::new_ustar();
             let short = member.path.len().min(100);
             if short < member.path.len() {
-                long_name(&mut tar, &member.path);
+                let name = [member.path.as_bytes(), &[0]].concat();
+                extension(&mut tar, EntryType::GNULongName, &name);
+            }
+            if !member.records.is_empty() {
+                extension(&mut tar, EntryType::XHeader, &member.records);
             }
             // By hand: the crate would refuse the names that are the point of some tests.
             header.as_old_mut().name[..short].copy_from_slice(&member.path.as_bytes()[..short]);
@@ -290,13 +308,13 @@ impl Layout {
     }
 }
 
-/// The member before one whose name is longer than a header's field, as GNU tar writes it.
-fn long_name(tar: &mut Vec<u8>, name: &str) {
+/// A member that says more of the next one: its name, longer than a header's field, as GNU tar writes it, or what pax has.
+fn extension(tar: &mut Vec<u8>, kind: EntryType, content: &[u8]) {
     let mut header = Header::new_gnu();
-    header.set_entry_type(EntryType::GNULongName);
-    header.set_size(name.len() as u64 + 1);
+    header.set_entry_type(kind);
+    header.set_size(content.len() as u64);
     header.set_cksum();
     tar.extend_from_slice(header.as_bytes());
-    tar.extend_from_slice(name.as_bytes());
-    tar.resize((tar.len() + 1).next_multiple_of(512), 0);
+    tar.extend_from_slice(content);
+    tar.resize(tar.len().next_multiple_of(512), 0);
 }

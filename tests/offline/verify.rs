@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::damage::{
-    OBJECTS, at, etcd, flip, mended, object, of_kind, pushed, repair, some_mended, store, verify,
-    well, with_content,
+    NOTE, OBJECTS, at, etcd, flip, mended, object, of_kind, pushed, repair, some_mended, store,
+    verify, well, with_content,
 };
 use crate::host::{Host, assert_same};
 use crate::process;
@@ -135,6 +135,25 @@ fn attributes_of_the_store() {
         },
         &["object file xattrs etcd /bin/program"],
     );
+    let noted = || object(&host, "var/data/deep/file");
+    let xattrs = ["object file xattrs etcd /var/data/deep/file"];
+    let replace = rustix::fs::XattrFlags::REPLACE;
+    let said = mended(
+        &host,
+        "another value of an extended attribute",
+        || rustix::fs::setxattr(noted(), NOTE, b"theirs", replace).unwrap(),
+        &xattrs,
+    );
+    assert!(said.ends_with(own), "{said}");
+    mended(
+        &host,
+        "no extended attribute",
+        || rustix::fs::removexattr(noted(), NOTE).unwrap(),
+        &xattrs,
+    );
+    let mut value = [0; 8];
+    let length = rustix::fs::getxattr(at(&host, "var/data/deep/file"), NOTE, &mut value).unwrap();
+    assert_eq!(&value[..length], b"ours");
     mended(
         &host,
         "all of it",
