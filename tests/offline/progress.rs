@@ -102,7 +102,7 @@ fn a_check_is_told_of() {
         .iter()
         .map(|e| e["event"].as_str().unwrap())
         .collect();
-    let position = |kind: &str| kinds.iter().position(|k| *k == kind);
+    let position = |kind: &str| kinds.iter().position(|k| *k == kind).unwrap();
     assert!(
         position("check-begin") < position("check-bytes"),
         "{kinds:?}"

@@ -194,3 +194,62 @@ fn from_io(error: &io::Error) -> Finding {
         _ => Finding::new(Defect::Unreadable, error.to_string()),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the tests look from outside")]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::{Arc, Condvar};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Objects of so many zeros; none has its checksum.
+    fn objects(count: u8, size: u64) -> (tempfile::TempDir, Vec<(u64, Sum)>) {
+        let place = tempfile::tempdir().unwrap();
+        let object = |number| {
+            let sum = Sum::new(&[number; 32]).unwrap();
+            let path = place.path().join(Object::file(sum).path());
+            std::fs::create_dir(path.parent().unwrap()).unwrap();
+            File::create(path).unwrap().set_len(size).unwrap();
+            (size, sum)
+        };
+        let sized = (0..count).map(object).collect();
+        (place, sized)
+    }
+
+    #[test]
+    fn a_large_file_is_told_of_piece_by_piece() {
+        let (place, sized) = objects(1, 2 * TOLD + 1);
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&told);
+        let report = Report::new(move |event| sink.lock().unwrap().push(event));
+        let bad = hash_all(place.path(), &sized, &report);
+        assert_eq!(bad[&sized[0].1].defects, [Defect::Content]);
+        let bytes = [TOLD, TOLD, 1].map(|bytes| Event::CheckBytes { bytes });
+        assert_eq!(*told.lock().unwrap(), bytes);
+    }
+
+    /// Whoever has hashed something waits until as many have as there are cores.
+    #[test]
+    fn files_are_hashed_on_all_cores() {
+        let cores = thread::available_parallelism().map_or(1, |cores| cores.get().min(16));
+        let (place, sized) = objects(u8::try_from(cores).unwrap(), TOLD);
+        let seen = Arc::new((Mutex::new(HashSet::new()), Condvar::new()));
+        let told = Arc::clone(&seen);
+        let report = Report::new(move |event| {
+            if event == (Event::CheckBytes { bytes: 0 }) {
+                return;
+            }
+            let (threads, changed) = &*told;
+            let mut threads = threads.lock().unwrap();
+            threads.insert(thread::current().id());
+            changed.notify_all();
+            let limit = Duration::from_secs(30);
+            let waited = changed.wait_timeout_while(threads, limit, |seen| seen.len() < cores);
+            drop(waited.unwrap());
+        });
+        hash_all(place.path(), &sized, &report);
+        assert_eq!(seen.0.lock().unwrap().len(), cores);
+    }
+}
