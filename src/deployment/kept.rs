@@ -12,7 +12,7 @@ use crate::render::files::RenderedFile;
 use crate::root::{Kind, Root};
 
 /// Where they lie in a generation.
-const DIR: &str = "hostfs";
+pub(super) const DIR: &str = "hostfs";
 
 /// Where the generation's copy of a host file lies, by its path in the generation.
 pub(crate) fn host_file(path: &Path) -> PathBuf {

@@ -36,9 +36,26 @@ pub const STAGING: &str = "/var/lib/bedplate/staging";
 /// The file of a generation that is the image of its tree.
 pub const TREE: &str = "tree.erofs";
 
+/// Where the sealed secrets lie in a generation.
+const SECRETS: &str = "secrets";
+
 /// Where a sealed secret lies in a generation.
 pub fn secret(name: &str) -> PathBuf {
-    Path::new("secrets").join(name)
+    Path::new(SECRETS).join(name)
+}
+
+/// The permission bits of a file beside the rootfs, by its path in the generation; `None` for a copy of a host file,
+/// which has that one's.
+pub(crate) fn mode(file: &str) -> Option<u32> {
+    let path = Path::new(file);
+    if path.starts_with(kept::DIR) {
+        return None;
+    }
+    Some(if path.starts_with(SECRETS) {
+        0o600
+    } else {
+        0o644
+    })
 }
 
 /// A container's directory.

@@ -447,6 +447,59 @@ fn what_was_rendered() {
     );
 }
 
+/// Whoever may write a unit may do what root may.
+#[test]
+fn owners_and_modes_of_what_was_rendered() {
+    let host = etcd();
+    let generation = "var/lib/bedplate/containers/etcd/1";
+    let unit = "etc/systemd/system.attached/etcd.service";
+    let config = format!("{generation}/config.json");
+    let open = |path: &str| {
+        fs::set_permissions(host.at(path), fs::Permissions::from_mode(0o666)).unwrap();
+    };
+    let said = mended(
+        &host,
+        "a unit that all may write",
+        || open(unit),
+        &[&format!("unit /{unit} mode etcd")],
+    );
+    let own = "its own content, its attributes put right";
+    assert_eq!(said, format!("repaired unit /{unit}: {own}\n"));
+    mended(
+        &host,
+        "a unit of somebody's",
+        || chown(host.at(unit), Some(1000), Some(7)).unwrap(),
+        &[&format!("unit /{unit} owner etcd")],
+    );
+    for file in [
+        &config,
+        &format!("{generation}/launch.json"),
+        &format!("{generation}/units/etcd.service"),
+    ] {
+        mended(
+            &host,
+            "a file of the generation",
+            || {
+                open(file);
+                chown(host.at(file), Some(1000), None).unwrap();
+            },
+            &[&format!("generation /{file} owner+mode etcd")],
+        );
+    }
+    mended(
+        &host,
+        "edited as well",
+        || {
+            open(unit);
+            host.put(unit, "[Service]\n");
+        },
+        &[&format!("unit /{unit} mode+content etcd")],
+    );
+    // What the operator may change is theirs.
+    open("etc/etcd/plain.conf");
+    well(&host);
+}
+
 #[test]
 fn files_of_the_host() {
     let host = etcd();

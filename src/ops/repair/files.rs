@@ -35,7 +35,12 @@ impl Work<'_> {
         for bad in &survey.files {
             let subject = &survey.subjects[bad.subject];
             let name = bad.path.display().to_string();
-            match self.source(survey, bad, &mut again) {
+            let source = if bad.is_itself() {
+                self.itself(bad)
+            } else {
+                self.source(survey, bad, &mut again)
+            };
+            match source {
                 Ok((mend, from)) => {
                     let thing = bad.fault(subject).thing;
                     self.repaired(thing, name, from);
@@ -66,6 +71,13 @@ impl Work<'_> {
             Ok(()) => transaction.commit(&current),
             Err(error) => Err(transaction.roll_back(error)),
         }
+    }
+
+    /// What a file holds already.
+    fn itself(&self, bad: &BadFile) -> Result<(Mend, &'static str)> {
+        let content = self.host.root.read(&bad.path)?.unwrap_or_default();
+        let from = "its own content, its attributes put right";
+        Ok((Mend::Text(content), from))
     }
 
     /// Finds what a file must hold.
@@ -164,7 +176,8 @@ impl Work<'_> {
         match mend {
             Mend::Text(text) => {
                 self.keep(subject, bad)?;
-                transaction.write(&bad.path, text, 0o644)?;
+                let mode = bad.which.mode().unwrap_or(0o644);
+                transaction.write(&bad.path, text, mode)?;
                 self.seal_tree(subject, bad)
             }
             Mend::Host(file) => {
@@ -189,6 +202,9 @@ impl Work<'_> {
         let Some(kind) = root.kind(&bad.path)? else {
             return Ok(());
         };
+        if bad.is_itself() {
+            return Ok(());
+        }
         let at = self.aside(subject, &bad.path)?;
         if kind != Kind::File {
             return root.rename(&bad.path, at);

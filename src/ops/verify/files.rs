@@ -14,7 +14,8 @@ use crate::ops::verify::subject::Subject;
 use crate::ops::verify::{Fault, Thing};
 use crate::root::Kind;
 use crate::state::Record;
-use crate::store::verify::defect::{Defect, Finding};
+use crate::store::object::Meta;
+use crate::store::verify::defect::{self, Defect, Finding};
 use crate::systemd::links::LINKS;
 
 /// A rendered file that is not as it was written.
@@ -39,7 +40,24 @@ pub(crate) enum Which {
     Host(OwnedFile),
 }
 
+impl Which {
+    /// The permission bits of it, which is root's; `None` where the image's word decides, or the operator's.
+    pub(crate) fn mode(&self) -> Option<u32> {
+        match self {
+            Self::Generation(file) => deployment::mode(file),
+            Self::Unit(_) => Some(0o644),
+            Self::Host(_) => None,
+        }
+    }
+}
+
 impl BadFile {
+    /// Whether its content is as it was written.
+    pub(crate) fn is_itself(&self) -> bool {
+        let mut defects = self.finding.defects.iter();
+        defects.all(|defect| matches!(defect, Defect::Owner | Defect::Mode))
+    }
+
     pub(crate) fn fault(&self, subject: &Subject) -> Fault {
         let thing = match self.which {
             Which::Generation(_) => Thing::Generation,
@@ -70,8 +88,9 @@ pub(crate) fn check(
     let dir = deployment::dir(&record.name, record.generation);
     for (file, sum) in expected(record) {
         let path = dir.join(&file);
-        if let Some(finding) = compare(host, &path, sum.as_deref())? {
-            bad(path, finding, Which::Generation(file));
+        let which = Which::Generation(file);
+        if let Some(finding) = compare(host, &path, sum.as_deref(), &which)? {
+            bad(path, finding, which);
         }
     }
     if !subject.live {
@@ -79,8 +98,10 @@ pub(crate) fn check(
     }
     for unit in &record.units {
         let path = Path::new(UNIT_DIR).join(unit.as_str());
-        if let Some(finding) = compare(host, &path, unit_sum(host, record, unit)?.as_deref())? {
-            bad(path, finding, Which::Unit(unit.clone()));
+        let sum = unit_sum(host, record, unit)?;
+        let which = Which::Unit(unit.clone());
+        if let Some(finding) = compare(host, &path, sum.as_deref(), &which)? {
+            bad(path, finding, which);
         }
         notes.extend(overridden(host, unit)?);
     }
@@ -127,17 +148,29 @@ fn unit_sum(host: &Host, record: &Record, unit: &UnitName) -> Result<Option<Stri
     Ok(text.map(|text| host::checksum(&text)))
 }
 
-fn compare(host: &Host, path: &Path, sum: Option<&str>) -> Result<Option<Finding>> {
-    let content = match host.root.kind(path)? {
+fn compare(host: &Host, path: &Path, sum: Option<&str>, which: &Which) -> Result<Option<Finding>> {
+    let root = host.root;
+    let content = match root.kind(path)? {
         None => return Ok(Some(Finding::new(Defect::Missing, ""))),
-        Some(Kind::File) => host.root.read(path)?.unwrap_or_default(),
+        Some(Kind::File) => root.read(path)?.unwrap_or_default(),
         Some(_) => return Ok(Some(Finding::new(Defect::Type, "no file"))),
     };
-    let same = sum.is_none_or(|sum| host::checksum(&content) == sum);
-    Ok((!same).then(|| match content.len() {
-        0 => Finding::new(Defect::Truncated, "it is empty"),
-        _ => Finding::new(Defect::Content, "it is not what was installed"),
-    }))
+    let mut finding = Finding::default();
+    if let Some(mode) = which.mode() {
+        let (Ok((uid, gid)), Ok(found)) = (root.owner(path), root.mode(path)) else {
+            // It has gone meanwhile.
+            return Ok(Some(Finding::new(Defect::Missing, "")));
+        };
+        let found = Meta::plain(uid, gid, found);
+        finding = defect::compare(&found, &Meta::plain(0, 0, mode));
+    }
+    if sum.is_some_and(|sum| host::checksum(&content) != sum) {
+        match content.len() {
+            0 => finding.add(Defect::Truncated, "it is empty"),
+            _ => finding.add(Defect::Content, "it is not what was installed"),
+        }
+    }
+    Ok((!finding.defects.is_empty()).then_some(finding))
 }
 
 /// What `systemctl edit --full` and `systemctl mask` make stands above our unit.

@@ -266,7 +266,8 @@ impl Survey {
             };
             let is_config =
                 |f: &BadFile| matches!(&f.which, Which::Generation(file) if file == "config.json");
-            let damaged = self.files.iter().any(|f| f.subject == at && is_config(f));
+            let is_damaged = |f: &BadFile| f.subject == at && is_config(f) && !f.is_itself();
+            let damaged = self.files.iter().any(is_damaged);
             let targets = targets(host.root, subject)?;
             let expected = Expected {
                 tree: &self.inventory.trees[*tree],
