@@ -214,6 +214,10 @@ pub(crate) enum Meaning {
     Nothing,
 }
 
+/// The longest path in an image. No path of a call may have more than 4,095 bytes (`PATH_MAX`), and everybody who looks
+/// at a rootfs from the host, `find` and `du` among them, needs room for where that lies.
+const LONGEST_PATH: usize = 4095 - 255;
+
 /// Checks an archive's path and returns it with its superfluous parts removed.
 pub(crate) fn clean_path(raw: &[u8]) -> Result<String> {
     let Ok(path) = std::str::from_utf8(raw) else {
@@ -224,9 +228,6 @@ pub(crate) fn clean_path(raw: &[u8]) -> Result<String> {
     }
     if path.contains('\0') {
         bail!("its name has a NUL byte");
-    }
-    if path.len() > 4095 {
-        bail!("its name is longer than Linux allows");
     }
     let mut clean = String::with_capacity(path.len());
     for part in path.split('/') {
@@ -241,6 +242,9 @@ pub(crate) fn clean_path(raw: &[u8]) -> Result<String> {
                 clean.push_str(part);
             }
         }
+    }
+    if clean.len() > LONGEST_PATH {
+        bail!("its name is longer than {LONGEST_PATH} bytes");
     }
     Ok(clean)
 }
@@ -282,6 +286,10 @@ mod tests {
         for (raw, clean) in [("./", ""), ("./a//b/", "a/b"), ("a/./b", "a/b"), ("a", "a")] {
             assert_eq!(clean_path(raw.as_bytes()).unwrap(), clean);
         }
+        // What is superfluous does not count.
+        let longest = format!("./{}xx/", "d/".repeat(1919));
+        assert_eq!(clean_path(longest.as_bytes()).unwrap().len(), 3840);
+        let longer = format!("{}xxx", "d/".repeat(1919));
         let long = "x".repeat(256);
         for (raw, error) in [
             (&b"a/../b"[..], "its name has a `..` component"),
@@ -290,6 +298,7 @@ mod tests {
             (b"caf\xe9", "its name is not UTF-8"),
             (b"a\0b", "its name has a NUL byte"),
             (long.as_bytes(), "its name is longer than Linux allows"),
+            (longer.as_bytes(), "its name is longer than 3840 bytes"),
         ] {
             assert_eq!(clean_path(raw).unwrap_err().to_string(), error);
         }

@@ -1,7 +1,7 @@
 //! Images that are legal and monstrous: what can be kept is kept whole, what cannot is refused with the reason.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +11,9 @@ use crate::process::{self, Run};
 use crate::store::{assert_no_garbage, du, files};
 
 const GIB: u64 = 1 << 30;
+
+/// Bytes of a path: what Linux allows for one, without room for where it lies on the host.
+const LONGEST: usize = 4095 - 255;
 
 /// Files in all.
 const FILES: usize = 200_000;
@@ -73,15 +76,55 @@ fn names_as_long_and_as_deep_as_linux_allows() {
     host.ok(&["verify"]);
     host.ok(&["uninstall", "deep"]);
     host.ok(&["prune"]);
+}
 
-    let path = format!("{}x", "d/".repeat(2048));
-    assert!(path.len() > 4096);
-    let layout = host.image("longer", &Image::new(PLAIN).file(&path, ""));
-    let error = format!(
-        "error: importing `{}`: layer {}: entry `{path}`: its name is longer than Linux allows",
-        layout.reference, layout.layer
-    );
-    host.refused(&["install", &layout.reference], &error);
+/// What is accepted can be looked at, mended and removed, with no more open files than a shell allows.
+#[test]
+fn paths_as_long_as_can_be() {
+    let host = Host::new();
+    let limited = |args: &[&str]| {
+        let args = [&["--nofile=1024", BEDPLATE][..], args].concat();
+        process::run(&mut host.command_as("prlimit".as_ref(), &args))
+    };
+    let long = |name: &str, length: usize| {
+        let mut path = format!("{name}/").repeat(length);
+        path.truncate(length - 1);
+        path + "x"
+    };
+    // As deep as can be, and with names as long as can be.
+    let name = &"d".repeat(254);
+    let image = |file: &str, dir: &str| Image::new(PLAIN).file(file, "long\n").dir(dir, 0o750, 7);
+    let (file, dir) = (long("f", LONGEST), long(name, LONGEST));
+    assert_eq!((file.len(), dir.len()), (LONGEST, LONGEST));
+    let layout = host.image("long", &image(&file, &dir));
+    limited(&["install", &layout.reference]).ok();
+    limited(&["verify"]).ok();
+    let at = |path: &str| host.at(&format!("var/lib/bedplate/containers/long/1/rootfs/{path}"));
+    fs::remove_file(at(&file)).unwrap();
+    fs::set_permissions(at(&dir), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(limited(&["verify"]).status, 1);
+    limited(&["repair"]).ok();
+    limited(&["verify"]).ok();
+    assert_eq!(fs::read_to_string(at(&file)).unwrap(), "long\n");
+    let meta = at(&dir).metadata().unwrap();
+    assert_eq!((meta.mode() & 0o7777, meta.uid()), (0o750, 7));
+    fs::write(at(&file), "damaged\n").unwrap();
+    limited(&["repair"]).ok();
+    limited(&["verify"]).ok();
+    limited(&["df"]).ok();
+    limited(&["uninstall", "long"]).ok();
+    limited(&["prune"]).ok();
+    assert_no_garbage(&host);
+
+    let (file, dir) = (long("f", LONGEST + 1), long(name, LONGEST + 1));
+    for (path, image) in [(&file, image(&file, "d")), (&dir, image("f", &dir))] {
+        let layout = host.image("longer", &image);
+        let error = format!(
+            "error: importing `{}`: layer {}: entry `{path}`: its name is longer than {LONGEST} bytes",
+            layout.reference, layout.layer
+        );
+        host.refused(&["install", &layout.reference], &error);
+    }
 }
 
 #[test]
