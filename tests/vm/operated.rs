@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::guest::{self, Suite};
+use crate::guest::{self, Guest, Suite};
 use crate::product::{self, UP};
 use crate::scene::{self, Image, Scene};
 use crate::story::{Story, Told};
@@ -18,7 +18,11 @@ pub(crate) const STORIES: &[Told] = &[
 ];
 
 const IMAGES: &[Image] = &[
-    ("plain", "type = \"notify\"", &[]),
+    (
+        "plain",
+        "type = \"notify\"",
+        &[("etc/machine-id", "the host's is mounted here\n")],
+    ),
     (
         "mounted",
         "type = \"exec\"",
@@ -80,6 +84,7 @@ fn told_by(scene: Scene<'_>) -> Result<()> {
     is_edited(scene).context("edit")?;
     is_enabled_and_disabled(scene).context("enable")?;
     is_sound(scene)?;
+    runs_on_through_a_repair(scene).context("repair")?;
     scene.uninstall("plain")?;
     runs_by_the_clock(scene).context("timer")?;
     runs_by_a_path(scene).context("path")?;
@@ -225,6 +230,49 @@ fn is_sound(scene: Scene<'_>) -> Result<()> {
         ensure!(shown.contains(privilege), "no `{privilege}` in {shown}");
     }
     scene.shown(&["edit.verify", "edit.privileges"])
+}
+
+/// What is being executed cannot be written to: its object goes.
+const DAMAGE: &str = "cd /var/lib/bedplate
+rootfs=containers/plain/1/rootfs
+find repo/objects -samefile $rootfs/payload -delete
+for file in passwd machine-id; do printf x | dd of=$rootfs/etc/$file conv=notrunc status=none; done";
+
+/// What a running payload consists of is damaged and repaired, and it notices nothing.
+fn runs_on_through_a_repair(scene: Scene<'_>) -> Result<()> {
+    let guest = scene.guest;
+    scene.restart("plain")?;
+    let before = running(guest)?;
+    guest.sh(DAMAGE)?;
+    let repair = product::bedplate(guest, &["repair"])?;
+    let repaired = repair.stdout.matches("repaired object ").count();
+    // To replace it would take away what is mounted over it.
+    let covered = "left file /var/lib/bedplate/containers/plain/1/rootfs/etc/machine-id: \
+        something is mounted there while the container runs: stop it first\n";
+    let said = repair.stdout.contains(covered);
+    ensure!(repair.status == 1 && repaired == 3 && said, "{repair:?}");
+    let after = running(guest)?;
+    ensure!(after == before, "{before:#?} became {after:#?}");
+
+    guest.ok(&["systemctl", "stop", "plain.service"])?;
+    product::does(guest, &["repair"])?;
+    product::does(guest, &["verify"])?;
+    guest.ok(&["rm", "-r", "/var/lib/bedplate/containers/plain/replaced"])?;
+    scene.restart("plain")
+}
+
+/// All by which one run of a unit differs from another, and what is mounted in it.
+fn running(guest: &Guest) -> Result<Vec<String>> {
+    let property = |name: &str| guest.property("plain.service", name);
+    ensure!(property("ActiveState")? == "active");
+    let main = property("MainPID")?;
+    Ok(vec![
+        property("InvocationID")?,
+        property("NRestarts")?,
+        property("ActiveEnterTimestampMonotonic")?,
+        guest.ok(&["cat", &format!("/proc/{main}/mountinfo")])?,
+        main,
+    ])
 }
 
 fn runs_by_the_clock(scene: Scene<'_>) -> Result<()> {
