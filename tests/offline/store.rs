@@ -59,9 +59,12 @@ pub(crate) fn df(host: &Host) -> Value {
     serde_json::from_str(&host.ok(&["df", "--json"])).unwrap()
 }
 
-/// Bytes on disk below bedplate's directory.
+/// Bytes on disk below bedplate's directory, which nobody may have needed yet.
 pub(crate) fn du(host: &Host) -> u64 {
     let dir = host.at("var/lib/bedplate");
+    if !dir.exists() {
+        return 0;
+    }
     let said = process::tool("du", &["-s", "--block-size=1", dir.to_str().unwrap()]);
     said.split_whitespace().next().unwrap().parse().unwrap()
 }

@@ -3,8 +3,8 @@
 
 use std::borrow::Cow;
 
-/// What each quoted line begins with, such as those of a service's journal in an error.
-const QUOTED: &str = "    ";
+/// What each line begins with that goes on about the one above: a problem of several, a line of a service's journal.
+const BELOW: &str = "  ";
 
 /// Lines.
 pub(crate) fn lines(text: &str) -> Cow<'_, str> {
@@ -18,7 +18,7 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
 
 /// A line, and quoted ones below it: no other line is begun by the words of others.
 pub(crate) fn with_quotes(text: &str) -> Cow<'_, str> {
-    escaped(text, |rest| rest.starts_with(QUOTED))
+    escaped(text, |rest| rest.starts_with(BELOW))
 }
 
 /// The text, a line ended only where `ends` says so of what follows.
