@@ -34,6 +34,9 @@ pub(crate) const MISSING: &str = "install the package with the signature policy 
 /// The remedy for a refusal.
 pub(crate) const REFUSED: &str = "the signature policy in /etc/containers/policy.json does not allow this image: see containers-policy.json(5)";
 
+/// The kind of a requirement that everything meets.
+const ACCEPT: &str = "insecureAcceptAnything";
+
 /// The kind of a requirement that nothing meets.
 const REJECT: &str = "reject";
 
@@ -74,11 +77,20 @@ pub(crate) fn check(reference: &ImageRef) -> Result<()> {
 pub(crate) fn summary() -> Result<String> {
     let (path, policy) = read()?;
     let default: Vec<_> = policy.default.iter().map(|r| r.kind.as_str()).collect();
-    Ok(format!(
-        "{}, by default `{}`",
-        path.display(),
-        default.join(", ")
-    ))
+    let rest = if asks_for_signatures(&policy) && number(&version()?) < ENFORCING {
+        "; this skopeo checks no signatures: images that need one are refused, 1.14 or newer would take them"
+    } else {
+        ""
+    };
+    let (path, default) = (path.display(), default.join(", "));
+    Ok(format!("{path}, by default `{default}`{rest}"))
+}
+
+/// Whether there are images of which more is asked than yes or no.
+fn asks_for_signatures(policy: &Policy) -> bool {
+    let scopes = policy.transports.values().flat_map(HashMap::values);
+    let mut asked = scopes.chain([&policy.default]).flatten();
+    asked.any(|requirement| ![ACCEPT, REJECT].contains(&requirement.kind.as_str()))
 }
 
 /// What the installed skopeo calls itself; an error if it is too old for us.
@@ -132,7 +144,7 @@ fn judge(reference: &ImageRef, policy: &Policy) -> Result<()> {
     }
     for kind in asked {
         match kind {
-            "insecureAcceptAnything" => {}
+            ACCEPT => {}
             REJECT => {
                 return Err(anyhow::anyhow!("`{reference}` is rejected by policy")).hint(REFUSED);
             }
@@ -227,6 +239,9 @@ mod tests {
             let found = judge(&text.parse().unwrap(), &policy).err();
             assert_eq!(found.map(|error| error.to_string()), error);
         }
+        assert!(asks_for_signatures(&policy));
+        let plain = r#"{"default": [{"type": "reject"}], "transports": {"dir": {"": [{"type": "insecureAcceptAnything"}]}}}"#;
+        assert!(!asks_for_signatures(&serde_json::from_str(plain).unwrap()));
         let error = judge(&"dir:/x".parse().unwrap(), &policy).unwrap_err();
         assert_eq!(hints(&error)[0].0, REFUSED);
     }

@@ -163,9 +163,13 @@ fn a_policy_that_asks_for_what_an_old_skopeo_does_not_check() {
     assert!(run.stdout.contains(&said), "{}", run.stdout);
     let remedy = "hint: install skopeo 1.14 or newer";
     assert!(run.stdout.contains(remedy), "{}", run.stdout);
+    // Said before there is any.
+    let none = "by default `signedBy`; this skopeo checks no signatures";
+    assert!(run.stdout.contains(none), "{}", run.stdout);
     // A newer one checks it itself.
     let run = with_skopeo(&host, "1.14.0");
     assert_eq!(run.status, 0, "{}", run.stdout);
+    assert!(!run.stdout.contains("no signatures"), "{}", run.stdout);
 }
 
 #[test]
