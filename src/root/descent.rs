@@ -1,7 +1,7 @@
 //! Going down a tree and up again with one directory open, however deep it is: a process may have 1,024 files open.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
@@ -46,18 +46,23 @@ impl Descent {
         Ok(())
     }
 
-    /// The names in the directory, and what they are as far as the file system says it.
+    /// The names in the directory, as [`names`] has them.
     pub(super) fn names(&self) -> Result<Vec<(OsString, FileType)>, Errno> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.dir)? {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name != "." && name != ".." {
-                names.push((name.to_owned(), entry.file_type()));
-            }
-        }
-        Ok(names)
+        names(&self.dir)
     }
+}
+
+/// The names in a directory but its own and that of the one above, and what they are as far as the file system says it.
+pub(super) fn names(dir: impl AsFd) -> Result<Vec<(OsString, FileType)>, Errno> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." {
+            names.push((name.to_owned(), entry.file_type()));
+        }
+    }
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use crate::root::descent::names;
 pub use crate::root::metadata::{Attributes, Metadata};
 pub use crate::root::walk::{Gone, Inode, Link};
 
@@ -141,14 +142,8 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Vec::new()),
             Err(e) => return Err(e).with_context(listing),
         };
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&fd).with_context(listing)? {
-            let entry = entry.with_context(listing)?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name != "." && name != ".." {
-                names.push(name.to_owned());
-            }
-        }
+        let found = names(&fd).with_context(listing)?;
+        let mut names: Vec<_> = found.into_iter().map(|(name, _)| name).collect();
         names.sort();
         Ok(names)
     }
