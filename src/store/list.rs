@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use openssl::sha::Sha256;
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
@@ -30,10 +29,7 @@ pub(crate) fn meta() -> Meta {
 /// Refuses bytes that are not those of this object: what is made of a damaged list would be whole by all that can be
 /// asked of it later.
 pub(crate) fn check(bytes: &[u8], object: Sum) -> Result<()> {
-    let mut hasher = Sha256::new();
-    hasher.update(&meta().header());
-    hasher.update(bytes);
-    if Sum::hashed(hasher) == object {
+    if meta().sum(bytes) == object {
         return Ok(());
     }
     Err(anyhow!("the object {object} is damaged")).hint(

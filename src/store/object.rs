@@ -140,6 +140,14 @@ impl Meta {
         [&length.to_be_bytes()[..], &[0; 4], &header].concat()
     }
 
+    /// The checksum of a file or link that is this and has the content.
+    pub(crate) fn sum(&self, content: &[u8]) -> Sum {
+        let mut hasher = Sha256::new();
+        hasher.update(&self.header());
+        hasher.update(content);
+        Sum::hashed(hasher)
+    }
+
     /// What the file at `path` is; a symbolic link is not followed.
     pub(crate) fn of(path: &Path) -> Result<Self> {
         let found = std::fs::symlink_metadata(path)?;

@@ -114,10 +114,7 @@ impl Objects {
 
     /// Writes a regular file that is at hand, or a symbolic link; its checksum.
     pub(crate) fn write(&self, meta: &Meta, content: &[u8]) -> Result<Sum> {
-        let mut hasher = Sha256::new();
-        hasher.update(&meta.header());
-        hasher.update(content);
-        let sum = Sum::hashed(hasher);
+        let sum = meta.sum(content);
         let checksum = sum.to_string();
         if self.has(&checksum, Kind::File)? {
             return Ok(sum);
